@@ -1,0 +1,1 @@
+"""The review itself: target → units → analyses → verdicts → report."""

@@ -1,0 +1,268 @@
+"""One request to the model and what comes of it: retries, cut answers, anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import stamina
+
+from review_agent.agent.anchor import place
+from review_agent.agent.answer import parse
+from review_agent.agent.errors import (
+    AnswerUnreadable,
+    EngineBusy,
+    EngineError,
+    EngineFault,
+    ModelUnavailable,
+    PromptTooLong,
+    Stopped,
+)
+from review_agent.agent.models import Analysis, Answer, Candidate, Placed, ReviewUnit, TrustClass
+from review_agent.agent.plan import Budget
+from review_agent.agent.prompt import FINDINGS_PER_UNIT, Asker, alias, answer_schema
+from review_agent.agent.tokens import estimate
+from review_agent.agent.units import halves
+from review_agent.prompts import say
+from review_agent.tools.backends import Backend, ChatRequest, Done, Message
+
+GIVE_UP_FAULTS = 3
+GIVE_UP_UNREADABLE = 6
+_MAX_SPLITS = 3
+
+
+@dataclass
+class Meter:
+    """Tokens and requests of a run, and its token limit. An answer under way counts by estimate."""
+
+    max_tokens: int = 0  # 0 = no limit
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    pending: int = 0
+
+    @property
+    def spent(self) -> int:
+        return self.prompt_tokens + self.completion_tokens + self.pending
+
+    def check(self, more: int = 0) -> None:
+        if self.max_tokens and self.spent + more > self.max_tokens:
+            raise Stopped("limit_max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request as it left, for the ledger: the units' paths and the bytes of each piece."""
+
+    paths: tuple[str, ...]
+    sizes: tuple[int, ...]
+    redactions: int
+
+
+@dataclass
+class Health:
+    """Failures in a row: a dead server or a model that cannot answer must not be asked for hours."""
+
+    faults: int = 0
+    unreadable: int = 0
+    good: bool = False
+
+    def answered(self) -> None:
+        self.faults = self.unreadable = 0
+        self.good = True
+
+    def failed(self) -> None:
+        self.faults += 1
+        if self.faults >= GIVE_UP_FAULTS:
+            raise Stopped("engine_gave_up")
+
+    def garbled(self) -> None:
+        self.unreadable += 1
+        if not self.good and self.unreadable >= GIVE_UP_UNREADABLE:
+            raise Stopped("engine_cannot_answer")
+
+
+@dataclass
+class Analyzer:
+    """Asks one model about units. Safe to use from several tasks of one event loop."""
+
+    backend: Backend
+    model: str
+    asker: Asker
+    budget: Budget
+    meter: Meter
+    redact: Callable[[str], str]
+    on_sent: Callable[[Sent], None] = lambda _: None
+    on_text: Callable[[str], None] = lambda _: None
+    health: Health = field(default_factory=Health)
+
+    async def analyze(self, units: Sequence[ReviewUnit], splits: int = 0) -> list[Analysis]:
+        """One analysis per unit, in their order. Raises Stopped when the run cannot go on."""
+        try:
+            answer = await self._answer(units)
+        except PromptTooLong:
+            return await self._smaller(units, (), splits, "prompt_too_long")
+        except AnswerUnreadable as exc:
+            self.health.garbled()
+            return [Analysis(unit, failure=exc.key) for unit in units]
+        except EngineError as exc:
+            self.health.failed()
+            return [Analysis(unit, failure=_reason(exc)) for unit in units]
+        self.health.answered()
+        placed = [self._place(candidate, units) for candidate in answer.candidates]
+        if not answer.complete:
+            return await self._smaller(units, placed, splits, "truncated")
+        return [
+            Analysis(unit, _of(unit, placed), answer.summary if unit is units[0] else "") for unit in units
+        ]
+
+    async def _smaller(
+        self,
+        units: Sequence[ReviewUnit],
+        placed: Sequence[tuple[ReviewUnit, Placed]],
+        splits: int,
+        failure: str,
+    ) -> list[Analysis]:
+        """Ask again in smaller pieces. What the cut answer did say is kept either way."""
+        if len(units) > 1:
+            parts = [await self.analyze([unit], splits) for unit in units]
+            return [_joined(unit, got, _of(unit, placed)) for unit, got in zip(units, parts, strict=True)]
+        unit = units[0]
+        pieces = halves(unit) if splits < _MAX_SPLITS else (unit,)
+        if len(pieces) < 2:
+            return [Analysis(unit, _of(unit, placed), failure=failure)]
+        got: list[Analysis] = []
+        for piece in pieces:
+            got += await self.analyze([piece], splits + 1)
+        return [_joined(unit, got, _of(unit, placed))]
+
+    async def _answer(self, units: Sequence[ReviewUnit]) -> Answer:
+        """A readable answer; an unreadable one is asked for once more, with its error named."""
+        try:
+            return await self._ask(units)
+        except AnswerUnreadable as exc:
+            return await self._ask(units, say(self.asker.lang, "reasons", exc.key))
+
+    async def _ask(self, units: Sequence[ReviewUnit], error: str = "") -> Answer:
+        request, sent = self._request(units, error)
+        tries = _Tries()
+        text, done = "", Done("stop")
+        async for attempt in stamina.retry_context(
+            on=tries.again, attempts=4, timeout=60, wait_initial=0.3, wait_max=8, wait_jitter=0.2
+        ):
+            with attempt:
+                text, done = await self._stream(request, sent)
+        answer = parse(text, cut=done.finish == "length", max_findings=FINDINGS_PER_UNIT * len(units))
+        if answer.dropped and not answer.candidates:
+            raise AnswerUnreadable("answer_dropped")
+        return answer
+
+    def _request(self, units: Sequence[ReviewUnit], error: str) -> tuple[ChatRequest, Sent]:
+        user = self.asker.user(units, error)
+        redactions = 0
+        if self.backend.endpoint.trust is not TrustClass.LOOPBACK:
+            masked = self.redact(user)
+            redactions = masked.count("<secret:") - user.count("<secret:")
+            user = masked
+        system = self.asker.system()
+        request = ChatRequest(
+            model=self.model,
+            messages=(Message("system", system), Message("user", user)),
+            schema=answer_schema(units),
+            num_ctx=self.budget.context,
+            max_answer=self.budget.answer,
+            prompt_estimate=estimate(system) + estimate(user),
+        )
+        sizes = tuple(sum(len(line.text.encode("utf-8", "replace")) for line in u.shown) for u in units)
+        return request, Sent(tuple(unit.path for unit in units), sizes, redactions)
+
+    async def _stream(self, request: ChatRequest, sent: Sent) -> tuple[str, Done]:
+        """The whole text of one answer, held to the token limit and to a bound on its length."""
+        meter = self.meter
+        meter.check(request.prompt_estimate)
+        meter.requests += 1
+        self.on_sent(sent)
+        reserved = request.prompt_estimate
+        meter.pending += reserved
+        parts: list[str] = []
+        size, written = 0, 0
+        done: Done | None = None
+        try:
+            stream = self.backend.chat(request)
+            async for event in stream:
+                if isinstance(event, Done):
+                    done = event
+                    break
+                parts.append(event.text)
+                size += len(event.text)
+                grown = size // 4
+                meter.pending += grown - written
+                reserved, written = reserved + grown - written, grown
+                self.on_text(event.text)
+                meter.check()
+                if size > request.max_answer * 16:  # the server ignores its own bound
+                    done = Done("length")
+                    break
+        finally:
+            meter.pending -= reserved
+            seen = done if done is not None else Done("stop")
+            meter.prompt_tokens += seen.prompt_tokens or (request.prompt_estimate if size or done else 0)
+            meter.completion_tokens += seen.completion_tokens or written
+        if done is None:
+            raise EngineFault("engine_cut_stream", url=self.backend.endpoint.url)
+        return "".join(parts), done
+
+    def _place(self, candidate: Candidate, units: Sequence[ReviewUnit]) -> tuple[ReviewUnit, Placed]:
+        """The unit a candidate belongs to, with real lines; unanchored ones stay with the unit they name."""
+        for unit in units:
+            if candidate.path == alias(unit.path):
+                candidate = replace(candidate, path=unit.path)
+                break
+        anchor = place(candidate, units)
+        if anchor is not None:
+            return anchor.unit, Placed(replace(candidate, path=anchor.unit.path), anchor.start, anchor.end)
+        home = next((unit for unit in units if unit.path == candidate.path), units[0])
+        reason = "quote_ambiguous" if candidate.quote and not candidate.path else "quote_not_shown"
+        return home, Placed(replace(candidate, path=home.path), 0, 0, reason)
+
+
+class _Tries:
+    """Which failures are worth another try: a busy or absent server a few times, a fault once, silence never."""
+
+    def __init__(self) -> None:
+        self._faults = 0
+
+    def again(self, exc: Exception) -> bool | float:
+        if isinstance(exc, EngineBusy):
+            return min(exc.retry_after, 30.0) if exc.retry_after is not None else True
+        if isinstance(exc, ModelUnavailable):
+            return True
+        if isinstance(exc, EngineFault) and exc.key != "engine_stalled":
+            self._faults += 1
+            return self._faults < 2
+        return False
+
+
+def _reason(exc: EngineError) -> str:
+    """The file's failure reason: one of a few words, whatever the server said."""
+    if isinstance(exc, EngineBusy):
+        return "engine_busy"
+    if isinstance(exc, ModelUnavailable):
+        return "engine_unavailable"
+    if exc.key == "engine_stalled":
+        return "engine_stalled"
+    return "engine_fault" if isinstance(exc, EngineFault) else "engine_rejected"
+
+
+def _of(unit: ReviewUnit, placed: Sequence[tuple[ReviewUnit, Placed]]) -> tuple[Placed, ...]:
+    return tuple(found for home, found in placed if home is unit)
+
+
+def _joined(unit: ReviewUnit, parts: Sequence[Analysis], kept: tuple[Placed, ...]) -> Analysis:
+    """The analyses of a unit's pieces as one of the unit; it failed when any piece did."""
+    placed = [*kept, *(found for part in parts for found in part.placed)]
+    unique = {(p.candidate.title, p.start, p.end): p for p in placed}
+    failure = next((part.failure for part in parts if part.failure), "")
+    return Analysis(unit, tuple(unique.values()), parts[0].summary if parts else "", failure)
+
+

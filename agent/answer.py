@@ -1,0 +1,235 @@
+"""Reads a model's answer: strict JSON first, then json-repair, then the findings that are whole, one by one.
+
+Small models wrap, cut, translate and repeat what they were asked for. Two things never happen here: an answer
+that cannot be read becoming "no findings", and a finding that was said completely being lost.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from review_agent.agent.answer_fields import (
+    candidate,
+    findings_of,
+    holds_objects,
+    is_finding,
+    key_pattern,
+    named,
+    path_of,
+    says_something,
+    summary_of,
+)
+from review_agent.agent.answer_json import (
+    REPAIR_STEPS,
+    Part,
+    decode,
+    is_closed,
+    repair,
+    scan,
+    without_reasoning,
+)
+from review_agent.agent.errors import AnswerUnreadable
+from review_agent.agent.models import Answer, Candidate
+
+_MAX_TEXT = 1_500_000  # characters looked at; a longer answer counts as cut
+_MAX_ENTRIES = 6000
+_MAX_DEPTH = 6
+
+_ERRORS = ("error", "errors", "错误")
+_CARRIERS = ("arguments", "content", "response", "output", "answer", "result", "text")
+_LIST_KEY = key_pattern("findings")
+_SPOKEN_KEY = key_pattern("findings", "title", "explanation")
+_ENTRY_FIELDS = ("path", "title", "quote", "severity", "line_start", "suggestion")
+_ENTRY_KEYS = [key_pattern(name) for name in _ENTRY_FIELDS]
+_EMPTY_LIST = re.compile(r"[:：]\s*\[\s*\]")
+_REFUSAL = re.compile(r"sorry|can(?:no|')t|unable|抱歉|无法|不能|对不起", re.IGNORECASE)
+_WIDE = str.maketrans("｛｝［］：，＂", '{}[]:,"')
+
+
+def parse(text: str, *, cut: bool = False, max_findings: int = 40) -> Answer:
+    """Raises `AnswerUnreadable` for anything but findings, or a complete and empty list of them.
+
+    `cut` says that the server stopped the model. Findings beyond `max_findings` are counted in `dropped`.
+    An answer with `dropped` and without candidates is not a clean one.
+    """
+    text = text.strip("\ufeff\0 \t\r\n")
+    if not text:
+        raise AnswerUnreadable("answer_empty")
+    pile, closed = _read(text[:_MAX_TEXT])
+    complete = closed and not cut and len(text) <= _MAX_TEXT
+    kept, dropped = _keep(pile.entries, complete)
+    if not kept and not complete:
+        raise AnswerUnreadable("answer_cut")
+    dropped += pile.overflow + max(0, len(kept) - max_findings)
+    return Answer(tuple(kept[:max_findings]), pile.summary, complete, dropped)
+
+
+def _keep(entries: list[tuple[object, str]], complete: bool) -> tuple[list[Candidate], int]:
+    """Findings without their repetitions, and the number of entries that say nothing."""
+    kept: dict[tuple[str, int, str, str, str], Candidate] = {}
+    dropped = 0
+    for number, (entry, path) in enumerate(entries, start=1):
+        found = candidate(entry, path)
+        last_of_cut = number == len(entries) and not complete
+        if found is None:
+            dropped += not last_of_cut
+        elif not (last_of_cut and _repeats(found, list(kept.values()))):
+            said = (found.path, found.line_start, found.title, found.explanation, found.quote)
+            kept.setdefault(said, found)
+    return list(kept.values()), dropped
+
+
+def _repeats(cut: Candidate, others: list[Candidate]) -> bool:
+    """Whether a finding that was cut off is the beginning of one that was not."""
+    return any(
+        other.title.startswith(cut.title)
+        and other.explanation.startswith(cut.explanation)
+        and other.quote.startswith(cut.quote)
+        and cut.line_start in {0, other.line_start}
+        for other in others
+    )
+
+
+@dataclass
+class _Pile:
+    """Entries of findings lists, with the path their wrapper named. `answered`: there was such a list."""
+
+    entries: list[tuple[object, str]] = field(default_factory=list)
+    answered: bool = False
+    refused: bool = False
+    summary: str = ""
+    overflow: int = 0
+
+    def add(self, value: object, path: str, depth: int = 0) -> None:
+        """An element of a findings list: lists in it are flattened, groups by file opened."""
+        if isinstance(value, list) and depth < _MAX_DEPTH:
+            for item in value:
+                self.add(item, path, depth + 1)
+        elif isinstance(value, dict) and _is_group(named(value)):
+            self.take(value, path, depth + 1)
+        elif len(self.entries) < _MAX_ENTRIES:
+            self.entries.append((value, path))
+        else:
+            self.overflow += 1
+
+    def take(self, value: object, path: str = "", depth: int = 0) -> None:
+        """Anything decoded: the findings lists in it are added."""
+        if depth > _MAX_DEPTH:
+            return
+        if isinstance(value, dict):
+            self._take_object(named(value), value, path, depth)
+        elif isinstance(value, list):
+            if any(isinstance(item, dict) and is_finding(named(item)) for item in value):
+                self.answered = True
+                self.add(value, path, depth)
+            else:
+                for item in value:
+                    self.take(item, path, depth + 1)
+
+    def _take_object(self, fields: dict[str, object], value: object, path: str, depth: int) -> None:
+        found = findings_of(fields)
+        failed = any(fields.get(name) for name in _ERRORS)
+        self.refused = self.refused or failed
+        if is_finding(fields) and not holds_objects(found):
+            self.answered = True
+            self.add(value, path, depth)
+        elif found is not None:
+            self.summary = self.summary or summary_of(fields)
+            self._take_list(found, path_of(fields) or path, depth)
+        elif not failed:
+            for name, item in fields.items():
+                inner = decode(item) if isinstance(item, str) and name in _CARRIERS else item
+                # JSON inside a string may be a quotation: it can add findings, but never say "clean".
+                if inner is item or _pile(inner).entries:
+                    self.take(inner, path_of(fields) or path, depth + 1)
+
+    def _take_list(self, found: object, path: str, depth: int) -> None:
+        before = len(self.entries)
+        if isinstance(found, list):
+            self.answered = True
+            self.add(found, path, depth)
+        elif isinstance(found, dict) and says_something(named(found)):
+            self.add(found, path, depth)
+        elif isinstance(found, dict):  # findings grouped by severity, number or file
+            for item in found.values():
+                if isinstance(item, dict) and says_something(named(item)):
+                    self.add(item, path, depth + 1)
+                else:
+                    self.take(item, path, depth + 1)
+        elif isinstance(found, str):
+            self.take(decode(found), path, depth + 1)
+        self.answered = self.answered or len(self.entries) > before
+
+
+def _is_group(fields: dict[str, object]) -> bool:
+    return not says_something(fields) and findings_of(fields) is not None
+
+
+def _pile(value: object) -> _Pile:
+    pile = _Pile()
+    pile.take(value)
+    return pile
+
+
+def _read(text: str) -> tuple[_Pile, bool]:
+    """The entries, and whether the answer came to its end."""
+    whole = decode(text)
+    whole = decode(whole) if isinstance(whole, str) else whole
+    if isinstance(whole, dict | list):
+        pile = _pile(whole)
+        if whole == [] or (pile.answered and (pile.entries or not pile.refused)):
+            return pile, True
+        raise AnswerUnreadable("answer_no_findings_list")
+    text = without_reasoning(text)
+    if not text.strip():
+        raise AnswerUnreadable("answer_only_reasoning")
+    if "{" not in text and "｛" in text:
+        text = text.translate(_WIDE)
+    parts = [(part, _pile(part.value)) for part in scan(text)]
+    answers = [(part, pile) for part, pile in parts if _stands_alone(part, pile, text)]
+    for part, pile in reversed(answers):
+        if pile.entries:
+            return pile, _SPOKEN_KEY.search(text, part.end) is None
+    for part, _ in answers:
+        text = text[: part.start] + " " * (part.end - part.start) + text[part.end :]
+    refused = _REFUSAL.search(text) or any(pile.refused for _, pile in parts)
+    if answers and not refused and not _SPOKEN_KEY.search(text):
+        return answers[-1][1], True
+    return _mend(text, parts, may_be_clean=not answers)
+
+
+def _stands_alone(part: Part, pile: _Pile, text: str) -> bool:
+    """Whether this is an answer of its own, and not a piece of one that is broken around it."""
+    if part.value == []:
+        return not (text[: part.start] + text[part.end :]).strip("`jsonJSON \r\n\t")
+    if not isinstance(part.value, dict) or not pile.answered:
+        return False
+    return findings_of(named(part.value)) is not None and text[: part.start].rstrip()[-1:] not in {"[", ","}
+
+
+def _mend(text: str, parts: list[tuple[Part, _Pile]], may_be_clean: bool) -> tuple[_Pile, bool]:
+    """A broken answer: what json-repair makes of it, or the pieces that are whole, whichever says more."""
+    spoken, listed = _SPOKEN_KEY.search(text), _LIST_KEY.search(text)
+    if spoken is None:
+        raise AnswerUnreadable("answer_not_json")
+    pieces = _Pile(answered=True)
+    for part, pile in parts:
+        if pile.answered:
+            pieces.entries += pile.entries
+        elif listed is not None and part.start > listed.start():
+            pieces.entries.append((part.value, ""))
+    pieces.entries = [entry for entry in pieces.entries if candidate(*entry) is not None]
+    first = min(index for index in (text.find("{"), text.find("["), len(text)) if index >= 0)
+    steps = [REPAIR_STEPS]
+    starts = sorted({first, max(0, text.rfind("{", 0, spoken.end()))})
+    repaired = [pile for pile in (_pile(repair(text[start:], steps)) for start in starts) if pile.answered]
+    best = max([*repaired, pieces], key=lambda pile: len(_keep(pile.entries, True)[0]))
+    closed = is_closed(text[first:])
+    if closed and not best.entries:
+        # json-repair leaves out what it cannot read: only a list that is written as empty is empty.
+        empty = listed is not None and _EMPTY_LIST.match(text, listed.end() - 1) is not None
+        said = any(key.search(text) for key in _ENTRY_KEYS)
+        if not (may_be_clean and empty and repaired) or said or best.refused:
+            raise AnswerUnreadable("answer_not_json")
+    return best, closed

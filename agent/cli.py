@@ -1,0 +1,192 @@
+"""The command line: commands are found by name and imported when used; the one place that prints errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+
+import click
+
+from review_agent.agent.errors import ReviewError
+from review_agent.prompts import DEFAULT_LANG, LANGS, messages, say
+
+COMMANDS = {
+    "run": "review_agent.agent.commands.run",
+    "resume": "review_agent.agent.commands.resume",
+    "runs": "review_agent.agent.commands.runs",
+    "report": "review_agent.agent.commands.report",
+    "config": "review_agent.agent.commands.config_cli",
+}
+INTERRUPTED = 130
+
+
+class Localised(click.Command):
+    """A command whose help is written in one language. Option texts come from `[help]`."""
+
+    lang = DEFAULT_LANG
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        prefix = say(self.lang, "help", "usage_prefix")
+        formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), prefix=prefix)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [row for row in (param.get_help_record(ctx) for param in self.get_params(ctx)) if row]
+        with formatter.section(say(self.lang, "help", "options_title")):
+            formatter.write_dl(rows)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.help = say(self.lang, "help", "help")
+        return option
+
+
+class LocalisedGroup(Localised, click.Group):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        Localised.format_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.summary_of(name)) for name in self.list_commands(ctx)]
+        with formatter.section(say(self.lang, "help", "commands_title")):
+            formatter.write_dl(rows)
+
+    def summary_of(self, name: str) -> str:
+        command = self.commands.get(name)
+        return (command.help or "").split("\n", 1)[0] if command is not None else ""
+
+
+class Root(LocalisedGroup):
+    """The top command. Its sub-commands are imported only when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = import_module(module).command(self.lang)
+        return command
+
+    def summary_of(self, name: str) -> str:
+        return say(self.lang, "help", f"command_{name}").split("\n", 1)[0]
+
+
+def make_command(lang: str, name: str, params: list[click.Parameter], callback: object) -> Localised:
+    """A localised command `name`; its help is `[help] command_<name>`."""
+    command = Localised(
+        name,
+        params=params,
+        callback=callback,  # type: ignore[arg-type]
+        help=say(lang, "help", f"command_{name.replace('-', '_')}"),
+        options_metavar=say(lang, "help", "options_metavar"),
+    )
+    command.lang = lang
+    return command
+
+
+def make_group(lang: str, name: str, commands: Sequence[click.Command]) -> LocalisedGroup:
+    group = LocalisedGroup(
+        name,
+        commands={command.name or "": command for command in commands},
+        help=say(lang, "help", f"command_{name}"),
+        options_metavar=say(lang, "help", "options_metavar"),
+        subcommand_metavar=say(lang, "help", "subcommand_metavar"),
+    )
+    group.lang = lang
+    return group
+
+
+def language(argv: Sequence[str], environ: Mapping[str, str]) -> str:
+    """The language of help and errors, before any configuration was read."""
+    for at, word in enumerate(argv):
+        if word == "--":
+            break
+        value = argv[at + 1] if word == "--lang" and at + 1 < len(argv) else word.removeprefix("--lang=")
+        if word.startswith("--lang") and value in LANGS:
+            return value
+    wanted = environ.get("REVIEW_AGENT_LANG", "")
+    return wanted if wanted in LANGS else DEFAULT_LANG
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run one command line; returns its exit code. Nothing a user does wrong ends in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a GBK terminal cannot show everything; it must not stop us
+            stream.reconfigure(errors="backslashreplace")
+    lang = language(argv, environ)
+    root = Root(
+        "review-agent",
+        params=[_version_option(lang)],
+        help=say(lang, "help", "command_root"),
+        options_metavar=say(lang, "help", "options_metavar"),
+        subcommand_metavar=say(lang, "help", "subcommand_metavar"),
+        no_args_is_help=True,
+    )
+    root.lang = lang
+    try:
+        result = root.main(list(argv), prog_name="review-agent", standalone_mode=False, obj=environ)
+        return result if isinstance(result, int) else 0
+    except ReviewError as exc:
+        complain(sentence(exc, lang), lang)
+        return exc.exit_code
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.ctx.get_help() if exc.ctx else "", err=True)
+        return 2
+    except click.ClickException as exc:
+        complain(_usage_sentence(exc, lang), lang)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        complain(say(lang, "errors", "interrupted"), lang)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def complain(text: str, lang: str) -> None:
+    from review_agent.agent.display import terminal_text
+
+    click.echo(terminal_text(say(lang, "errors", "prefix", text=text)), err=True)
+
+
+def sentence(exc: ReviewError, lang: str) -> str:
+    """What an error says: `key` of `[errors]`, or `table.key`."""
+    table, dot, key = exc.key.rpartition(".")
+    if not dot:
+        table = "errors" if exc.key in messages(lang)["errors"] else "reasons"
+    return say(lang, table, key, **exc.fields)
+
+
+def _version_option(lang: str) -> click.Option:
+    def show(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            from review_agent.agent.version import __version__
+
+            click.echo(f"review-agent {__version__}")
+            ctx.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=show,
+        help=say(lang, "help", "version"),
+    )  # fmt: skip
+
+
+def _usage_sentence(exc: click.ClickException, lang: str) -> str:
+    """click's own usage errors in our words."""
+    if isinstance(exc, click.NoSuchOption):
+        near = "、".join(exc.possibilities or ()) if lang == "zh-CN" else ", ".join(exc.possibilities or ())
+        key = "no_such_option_near" if near else "no_such_option"
+        return say(lang, "errors", key, option=exc.option_name, near=near)
+    if isinstance(exc, click.MissingParameter):
+        name = exc.param.human_readable_name if exc.param is not None else ""
+        return say(lang, "errors", "missing_argument", name=name)
+    if isinstance(exc, click.BadParameter):
+        name = exc.param.opts[0] if exc.param is not None and exc.param.opts else ""
+        return say(lang, "errors", "bad_parameter", name=name)
+    if isinstance(exc, click.BadOptionUsage):
+        return say(lang, "errors", "bad_option_usage", option=exc.option_name)
+    words = exc.format_message().rsplit("'", 2)
+    return say(lang, "errors", "bad_usage", word=words[1] if len(words) == 3 else "")

@@ -1,0 +1,232 @@
+"""`run`: review a tree or a change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from review_agent.agent.cli import make_command
+from review_agent.agent.commands.options import (
+    flags_of,
+    output_options,
+    outputs_of,
+    setting_options,
+    target_options,
+)
+from review_agent.agent.errors import EngineError, UsageError
+from review_agent.agent.models import EngineInfo, Note, Report
+from review_agent.agent.progress import Progress
+from review_agent.agent.settings import Settings
+from review_agent.agent.target import Selection, Target, make_target
+from review_agent.prompts import say
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One review as asked: everything that `run` and `resume` hand over."""
+
+    target: Target
+    settings: Settings
+    flags: Mapping[str, object]
+    outputs: list[tuple[str, str]]
+    environ: Mapping[str, str]
+    guidance: str = ""
+    notes: tuple[Note, ...] = ()
+    run_id: str = ""
+    fresh: bool = False
+
+
+def command(lang: str) -> click.Command:
+    params: list[click.Parameter] = [
+        click.Argument(["path"], required=False, default=".", metavar="[PATH]"),
+        *target_options(lang),
+        *setting_options(lang),
+        *output_options(lang),
+        click.Option(["--preview"], is_flag=True, help=say(lang, "help", "preview")),
+        click.Option(["--fresh"], is_flag=True, help=say(lang, "help", "fresh")),
+    ]
+    return make_command(lang, "run", params, _callback)
+
+
+@click.pass_obj
+def _callback(environ: Mapping[str, str], /, **given: object) -> int:
+    target = make_target(
+        Path(str(given["path"])),
+        base=_text(given, "from"),
+        head=_text(given, "to"),
+        commit=_text(given, "commit"),
+        staged=bool(given["staged"]),
+        working=bool(given["working"]),
+        diff_file=_text(given, "diff_file"),
+    )
+    flags = flags_of(given)
+    job = make_job(target, flags, environ, given=given, fresh=bool(given["fresh"]))
+    if given["preview"]:
+        from review_agent.agent.preview import preview
+
+        return asyncio.run(preview(job))
+    return asyncio.run(execute(job))
+
+
+def _text(given: Mapping[str, object], name: str) -> str | None:
+    value = given[name]
+    return str(value) if value is not None else None
+
+
+def make_job(
+    target: Target,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    given: Mapping[str, object],
+    fresh: bool = False,
+    run_id: str = "",
+) -> Job:
+    from review_agent.agent.output import check_outputs
+    from review_agent.agent.session import load_settings, read_trusted
+
+    trusted = read_trusted(target)
+    loaded = load_settings(flags, environ, trusted)
+    outputs = outputs_of(given, loaded.settings.format)
+    check_outputs(outputs)
+    return Job(
+        target, loaded.settings, flags, outputs, environ, trusted.guidance, loaded.notes, run_id, fresh
+    )
+
+
+async def execute(job: Job) -> int:
+    """The whole of a run: select, choose the engine, review, write reports. Returns the exit code."""
+    from review_agent.agent.coverage import exit_code
+    from review_agent.agent.engine import Engine, open_engine
+    from review_agent.agent.planner import narrowed
+    from review_agent.agent.review import empty_report
+    from review_agent.agent.session import new_run_id
+    from review_agent.agent.target import select
+
+    settings = job.settings
+    progress = Progress(sys.stderr, settings.lang, live=sys.stderr.isatty())
+    opened: Engine | EngineError
+    try:
+        opened = await open_engine(settings, job.environ)
+    except EngineError as exc:
+        if job.target.kind == "tree":
+            raise
+        opened = exc  # a change with nothing to review needs no engine
+    try:
+        selection, target = select(job.target, max_file_size=settings.max_file_size)
+        selection = narrowed(selection, settings)
+        selection = replace(selection, notes=(*job.notes, *selection.notes))
+        if not selection.files:
+            info = opened.info if isinstance(opened, Engine) else EngineInfo("local", "", "", "")
+            report = empty_report(job.run_id or new_run_id(), target, settings, selection, info)
+            _publish(report, job, progress)
+            return exit_code(report, settings.fail_on)
+        if isinstance(opened, EngineError):
+            raise opened
+        return await _review(job, target, selection, opened, progress)
+    finally:
+        if isinstance(opened, Engine):
+            await opened.backend.aclose()
+
+
+async def _review(job: Job, target: Target, selection: Selection, engine: object, progress: Progress) -> int:
+    from review_agent.agent.coverage import exit_code
+    from review_agent.agent.engine import Engine
+    from review_agent.agent.plan import choose_context, smallest_context
+    from review_agent.agent.prompt import Asker
+    from review_agent.agent.reports.json_report import to_json
+    from review_agent.agent.planner import make_plan
+    from review_agent.agent.review import Review
+    from review_agent.agent.session import model_key, new_run_id, open_store, record, repository_key
+
+    assert isinstance(engine, Engine)  # noqa: S101 - for the type checker; the import above is lazy
+    settings = job.settings
+    context = choose_context(engine.model.context, settings.num_ctx or None)
+    least = smallest_context(Asker(settings.lang, job.guidance))
+    if context < least:
+        raise UsageError("context_too_small", context=context, least=least)
+    for note in engine.notes:
+        progress.text(say(settings.lang, "notes", note.key, **note.fields))
+    progress.line("engine", backend=engine.info.backend, model=engine.info.model, context=context)
+    store = open_store(settings)
+    try:
+        plan = make_plan(
+            selection,
+            settings,
+            model_key=model_key(engine.info),
+            model_context=engine.model.context,
+            store=store,
+            fresh=job.fresh,
+            guidance=job.guidance,
+        )
+        run_id = job.run_id or new_run_id()
+        if store is not None:
+            asked = record(
+                target,
+                job.flags,
+                job.outputs,
+                engine=engine.info,
+                model_context=engine.model.context,
+                demo=engine.demo,
+            )
+            store.start_run(run_id, repository_key(target), target.label(), asked)
+        stop = asyncio.Event()
+        caught = _catch_signals(stop, progress)
+        demo_note = (Note("demo_model", {"model": engine.model.name}),) if engine.demo else ()
+        review = Review(
+            run_id, plan, engine.info, settings, target, store, progress, stop,
+            demo=engine.demo, notes=(*demo_note, *engine.notes),
+        )  # fmt: skip
+        report = await review.run(engine.backend)
+        _release_signals()
+        if store is not None:
+            status = "finished" if report.coverage.files_failed == 0 else "stopped"
+            store.finish_run(run_id, status, to_json(report))
+        _publish(report, job, progress)
+        if report.coverage.files_failed and store is not None:
+            if review.stopped:
+                progress.line("stopped", reason=say(settings.lang, "reasons", review.stopped))
+            progress.line("resume", command=f"review-agent resume {run_id}")
+        return caught[0] if caught else exit_code(report, settings.fail_on)
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _publish(report: Report, job: Job, progress: Progress) -> None:
+    from review_agent.agent.output import write_outputs
+
+    for name in write_outputs(report, job.outputs):
+        progress.line("report_written", path=name)
+
+
+def _catch_signals(stop: asyncio.Event, progress: Progress) -> list[int]:
+    """The first signal asks the run to stop; a second one ends the process at once. Returns the caught codes."""
+    caught: list[int] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        if caught:
+            os._exit(SIGNALS[number])  # every finished unit is durable already
+        caught.append(SIGNALS[number])
+        progress.line("interrupting")
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    return caught
+
+
+def _release_signals() -> None:
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)

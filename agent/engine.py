@@ -1,0 +1,158 @@
+"""Which model server and which model a run takes, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable, UsageError
+from review_agent.agent.models import EngineInfo, Note, TrustClass
+from review_agent.agent.settings import Settings
+from review_agent.tools.backends import Backend, ModelInfo
+from review_agent.tools.endpoints import Endpoint, make_client, make_endpoint, ollama_url
+
+LM_STUDIO = "http://127.0.0.1:1234/v1"
+DEMO_MODELS = re.compile(r"smollm2?[:-]135m", re.I)
+_EMBEDDING = re.compile(r"embed|bge-|minilm|rerank", re.I)
+_CODE = re.compile(r"coder|code|devstral|gpt-oss|qwen3|glm-4", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An open engine; close its backend. `notes` name what was chosen and why."""
+
+    backend: Backend
+    model: ModelInfo
+    info: EngineInfo
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def demo(self) -> bool:
+        return bool(DEMO_MODELS.search(self.model.name))
+
+
+async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
+    """The engine of a run. Raises an EngineError that says how to get one."""
+    if settings.mode in ("hybrid", "cloud") or settings.backend in ("anthropic", "embedded"):
+        wanted = settings.mode if settings.mode in ("hybrid", "cloud") else settings.backend
+        raise UsageError("engine_not_built", engine=wanted)
+    backend = await _backend(settings, environ)
+    try:
+        model, notes = await _model(backend, settings.model)
+    except BaseException:
+        await backend.aclose()
+        raise
+    info = EngineInfo("local", backend.name, model.name, model.digest)
+    return Engine(backend, model, info, notes)
+
+
+async def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
+    if settings.backend == "openai":
+        return _openai(_trusted(settings.base_url or LM_STUDIO, settings), settings, environ)
+    url = settings.base_url or ollama_url(environ.get("OLLAMA_HOST"))
+    endpoint = _trusted(url, settings)
+    if settings.backend == "ollama" or not settings.base_url:
+        return await _reachable(_ollama(endpoint, settings, environ))
+    if await _speaks_ollama(endpoint, settings, environ):
+        return _ollama(endpoint, settings, environ)
+    return _openai(endpoint, settings, environ)
+
+
+async def _reachable(backend: Backend) -> Backend:
+    try:
+        await backend.models()
+    except ModelUnavailable as exc:
+        await backend.aclose()
+        raise ModelUnavailable("no_engine", url=backend.endpoint.url) from exc
+    except BaseException:
+        await backend.aclose()
+        raise
+    return backend
+
+
+async def _speaks_ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether an address the user gave without a backend is an Ollama server. ModelUnavailable goes through."""
+    if endpoint.url.endswith("/v1"):
+        return False
+    probe = _ollama(endpoint, settings, environ)
+    try:
+        await probe.models()
+    except ModelUnavailable:
+        raise
+    except EngineError:
+        return False
+    finally:
+        await probe.aclose()
+    return True
+
+
+def _trusted(url: str, settings: Settings) -> Endpoint:
+    endpoint = make_endpoint(url, settings.allowed_hosts)
+    if endpoint.trust is TrustClass.CLOUD:
+        raise EndpointRefused("endpoint_not_local", url=endpoint.url, host=endpoint.host)
+    return endpoint
+
+
+def _ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> Backend:
+    from review_agent.tools.backends.ollama import OllamaBackend
+
+    key = _key(settings, environ)
+    client = make_client(endpoint, stall_seconds=settings.request_timeout, api_key=key)
+    return OllamaBackend(client, endpoint, keep_alive=settings.keep_alive)
+
+
+def _openai(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> Backend:
+    from review_agent.tools.backends.openai import OpenAIBackend
+
+    key = _key(settings, environ)
+    return OpenAIBackend(
+        make_client(endpoint, stall_seconds=settings.request_timeout, api_key=key), endpoint
+    )
+
+
+def _key(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Only a variable that the user's configuration names is ever sent."""
+    return environ.get(settings.api_key_env, "") if settings.api_key_env else ""
+
+
+async def _model(backend: Backend, wanted: str) -> tuple[ModelInfo, tuple[Note, ...]]:
+    if wanted:
+        model = await backend.describe(wanted)
+        if model.remote:
+            raise EndpointRefused("model_is_remote", model=model.name)
+        if model.capabilities and "completion" not in model.capabilities:
+            raise ModelMissing("model_cannot_chat", model=model.name)
+        return model, ()
+    installed = await backend.models()
+    usable: list[ModelInfo] = []
+    for listed in installed:
+        if listed.remote or _EMBEDDING.search(listed.name) or DEMO_MODELS.search(listed.name):
+            continue
+        model = await backend.describe(listed.name)
+        if not model.remote and (not model.capabilities or "completion" in model.capabilities):
+            usable.append(model)
+    if not usable:
+        names = ", ".join(sorted(model.name for model in installed)) or "-"
+        raise ModelMissing("no_usable_model", url=backend.endpoint.url, installed=names)
+    memory = _memory_bytes()
+    best = max(usable, key=lambda model: _rank(model, memory))
+    note = Note("model_chosen", {"model": best.name, "count": len(usable)})
+    return best, (note,)
+
+
+def _rank(model: ModelInfo, memory: int) -> tuple[bool, bool, float, str]:
+    """Fits this machine, then made for code, then larger; the name settles ties."""
+    size = model.parameters or model.size / 6e8
+    return (model.size * 1.2 + 1e9 <= memory, bool(_CODE.search(model.name)), size, model.name)
+
+
+def _memory_bytes() -> int:
+    """Main memory a model may take. Video memory is not counted here: a model that fits it fits here too,
+    on the machines this is for."""
+    import os
+
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.8)
+    except (ValueError, OSError):
+        return 8 * 10**9

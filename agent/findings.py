@@ -1,0 +1,228 @@
+"""From what a model or a check said to findings, and what becomes of each."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from review_agent.agent.models import (
+    Analysis,
+    Evidence,
+    Finding,
+    Outcome,
+    Placed,
+    Severity,
+    SourceFile,
+    Symbol,
+    Verdict,
+)
+from review_agent.agent.units import enclosing
+
+EVIDENCE_CONTEXT = 2
+EVIDENCE_LINES = 12
+PER_FILE = 40  # more than this from one file is a flood, not a review
+_BLANKS = re.compile(r"\s+")
+_WORDS = re.compile(r"\w", re.UNICODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is reported: thresholds, and whether the model is only a demonstration."""
+
+    min_severity: Severity = Severity.INFO
+    min_confidence: float = 0.0
+    demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A file with its definitions, and the function that masks secrets in what is quoted of it."""
+
+    file: SourceFile
+    symbols: Sequence[Symbol]
+    mask: Callable[[str], str]
+
+
+def model_findings(analyses: Iterable[Analysis], contexts: Mapping[str, Context]) -> list[tuple[Finding, str]]:
+    """Findings of the model, each with the reason why it could not be anchored ('' when it was)."""
+    return [
+        (_finding(placed, contexts[analysis.unit.path]), placed.reason if placed.start == 0 else "")
+        for analysis in analyses
+        for placed in analysis.placed
+    ]
+
+
+def _finding(placed: Placed, context: Context) -> Finding:
+    candidate = placed.candidate
+    mask = context.mask
+    finding = Finding(
+        rule_id=f"ai/{candidate.category}",
+        category=candidate.category,
+        severity=candidate.severity,
+        confidence=candidate.confidence,
+        path=context.file.path,
+        start_line=placed.start,
+        end_line=placed.end,
+        title=mask(candidate.title or candidate.explanation[:80]),
+        message=mask(candidate.explanation),
+        suggestion=mask(candidate.suggestion),
+        replacement=mask(candidate.replacement),
+    )
+    return complete(finding, context)
+
+
+def complete(finding: Finding, context: Context) -> Finding:
+    """The finding with its symbol, evidence and fingerprint filled in from the file."""
+    start, end = finding.start_line, finding.end_line
+    symbol = enclosing(context.symbols, start, end) if start else ""
+    return replace(
+        finding,
+        symbol=symbol,
+        evidence=(_evidence(finding, context),) if start else (),
+        fingerprint=fingerprint(finding, symbol, context.file.lines[start - 1 : end] if start else ()),
+    )
+
+
+def _evidence(finding: Finding, context: Context) -> Evidence:
+    file = context.file
+    first = max(1, finding.start_line - EVIDENCE_CONTEXT)
+    last = min(len(file.lines), finding.end_line + EVIDENCE_CONTEXT, first + EVIDENCE_LINES - 1)
+    while file.known is not None and first < finding.start_line and first not in file.known:
+        first += 1
+    while file.known is not None and last > finding.end_line and last not in file.known:
+        last -= 1
+    lines = context.mask("\n".join(line[:400] for line in file.lines[first - 1 : last])).split("\n")
+    return Evidence(first, tuple(lines))
+
+
+def fingerprint(finding: Finding, symbol: str, code: Sequence[str]) -> str:
+    """Identity across moved lines and other wording: rule class, normalised anchored code, enclosing symbol.
+
+    A finding without lines has only its words to go by.
+    """
+    anchor = "\n".join(_BLANKS.sub("", line) for line in code) or finding.title
+    parts = (finding.rule_id, finding.path if not symbol else "", symbol, anchor)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def decide(
+    found: Iterable[tuple[Finding, str]], files: Mapping[str, SourceFile], gate: Gate
+) -> list[Verdict]:
+    """One verdict per finding, ordered by severity, path and line. Nothing is dropped."""
+    verdicts = [_decide(finding, reason, files.get(finding.path), gate) for finding, reason in found]
+    verdicts.sort(key=_order)
+    return _number(_flood(_merge(verdicts)))
+
+
+def _order(verdict: Verdict) -> tuple[object, ...]:
+    f = verdict.finding
+    return (f.severity.rank, f.path, f.start_line, f.end_line, -f.confidence, f.rule_id, f.title, f.message)
+
+
+def _decide(finding: Finding, reason: str, file: SourceFile | None, gate: Gate) -> Verdict:
+    if gate.demo and finding.source == "model":
+        return Verdict(finding, Outcome.LOW_CONFIDENCE, "demo_model")
+    if finding.start_line == 0:
+        return Verdict(finding, Outcome.UNANCHORED, reason or "quote_not_shown")
+    if file is not None and file.changed is not None:
+        clipped = _clip(finding, file)
+        if clipped is None:
+            return Verdict(finding, Outcome.OUT_OF_DIFF, "outside_changed_lines")
+        finding = clipped
+    if finding.confidence < gate.min_confidence:
+        return Verdict(finding, Outcome.LOW_CONFIDENCE, "below_min_confidence")
+    if not finding.severity.at_least(gate.min_severity):
+        return Verdict(finding, Outcome.SUPPRESSED, "below_min_severity")
+    return Verdict(finding, Outcome.REPORTED)
+
+
+def _clip(finding: Finding, file: SourceFile) -> Finding | None:
+    """The part of a finding that a forge accepts a comment on: lines of one hunk; None when there is none.
+
+    A check must be about a changed line; a model may point at the context that a change breaks.
+    """
+    changed = file.changed or frozenset()
+    span = range(finding.start_line, finding.end_line + 1)
+    if finding.source != "model" and not any(number in changed for number in span):
+        return None
+    if not file.hunks:  # an untracked file: all of it is new
+        return finding
+    best: tuple[int, int] | None = None
+    for hunk in file.hunks:
+        first = max(finding.start_line, hunk.new_start)
+        last = min(finding.end_line, hunk.new_start + hunk.new_count - 1)
+        if first <= last and (best is None or last - first > best[1] - best[0]):
+            best = (first, last)
+    return replace(finding, start_line=best[0], end_line=best[1]) if best is not None else None
+
+
+def _merge(verdicts: list[Verdict]) -> list[Verdict]:
+    """Mark findings that say the same about the same lines. The first in order (the worst) stays."""
+    kept: dict[str, list[Finding]] = {}
+    result: list[Verdict] = []
+    for verdict in verdicts:
+        finding = verdict.finding
+        if verdict.outcome is not Outcome.REPORTED:
+            result.append(verdict)
+            continue
+        twin = next((other for other in kept.get(finding.path, []) if same(finding, other)), None)
+        if twin is not None:
+            result.append(Verdict(finding, Outcome.DUPLICATE, "merged_into"))
+            continue
+        kept.setdefault(finding.path, []).append(finding)
+        result.append(verdict)
+    return result
+
+
+def same(a: Finding, b: Finding) -> bool:
+    """Whether two findings of one file are about the same thing."""
+    if a.source != b.source and "check" in (a.source, b.source):
+        return a.start_line <= b.end_line and b.start_line <= a.end_line and a.category is b.category
+    overlap = a.start_line <= b.end_line and b.start_line <= a.end_line
+    near = abs(a.start_line - b.start_line) <= 2
+    alike = similarity(f"{a.title} {a.message}", f"{b.title} {b.message}")
+    if overlap:
+        return a.rule_id == b.rule_id and alike >= 0.25 or alike >= 0.45
+    return near and alike >= 0.6
+
+
+def similarity(a: str, b: str) -> float:
+    """Share of common character pairs (Dice), which works for Chinese without a tokenizer."""
+    pairs_a, pairs_b = _pairs(a), _pairs(b)
+    if not pairs_a or not pairs_b:
+        return 0.0
+    return 2 * len(pairs_a & pairs_b) / (len(pairs_a) + len(pairs_b))
+
+
+def _pairs(text: str) -> set[str]:
+    letters = "".join(_WORDS.findall(text.lower()))
+    return {letters[at : at + 2] for at in range(len(letters) - 1)}
+
+
+def _flood(verdicts: list[Verdict]) -> list[Verdict]:
+    counts: dict[str, int] = {}
+    result: list[Verdict] = []
+    for verdict in verdicts:
+        if verdict.outcome is Outcome.REPORTED:
+            path = verdict.finding.path
+            counts[path] = counts.get(path, 0) + 1
+            if counts[path] > PER_FILE:
+                verdict = replace(verdict, outcome=Outcome.SUPPRESSED, reason="too_many_in_file")
+        result.append(verdict)
+    return result
+
+
+def _number(verdicts: list[Verdict]) -> list[Verdict]:
+    """Make fingerprints unique: the n-th equal one carries its number."""
+    seen: dict[str, int] = {}
+    result: list[Verdict] = []
+    for verdict in verdicts:
+        key = verdict.finding.fingerprint
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] > 1:
+            finding = replace(verdict.finding, fingerprint=f"{key}-{seen[key]}")
+            verdict = replace(verdict, finding=finding)
+        result.append(verdict)
+    return result

@@ -1,0 +1,25 @@
+"""The console script. `--version` answers before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--version"]:
+        from review_agent.agent.version import __version__
+
+        print(f"review-agent {__version__}")
+        return
+    if sys.platform == "win32":
+        print("review-agent 暂不支持原生 Windows，请在 WSL2 中使用。", file=sys.stderr)
+        sys.exit(2)
+    import os
+
+    from review_agent.agent.cli import run
+
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The plan of a run: order of files by risk, units, and requests packed to the token budget."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from review_agent.agent.models import ReviewUnit, SourceFile
+from review_agent.agent.prompt import Asker
+from review_agent.agent.units import Shape
+
+BUCKETS = (8192, 16384, 32768)
+UNITS_PER_REQUEST = 8
+_ENTRY = re.compile(
+    r"(^|/)(main|app|server|index|manage|wsgi|asgi|cli|__main__|program|startup|handler|routes?|views?|api|"
+    r"controllers?|urls)(\.|/|_|$)",
+    re.I,
+)
+_SECURITY = re.compile(
+    r"auth|login|session|token|passw|crypt|secur|permission|acl|oauth|jwt|sign|admin|payment|upload|download|"
+    r"sql|query|db|exec|shell|deserial|pickle|secret",
+    re.I,
+)
+_RISKY_CODE = re.compile(
+    r"\beval\(|\bexec\(|os\.system|subprocess|child_process|innerHTML|dangerouslySetInnerHTML|pickle\.|"
+    r"yaml\.load\(|SELECT .*(\+|%|\{)|md5|sha1\b|verify\s*=\s*False|InsecureSkipVerify|strcpy|malloc|unsafe\b|"
+    r"Runtime\.getRuntime|ObjectInputStream|password|secret",
+    re.I,
+)
+_TEST = re.compile(r"(^|/)(tests?|spec|__tests__|testdata|fixtures|docs?|examples?)(/|$)|(_test|\.test|\.spec|test_)", re.I)
+_PROSE = frozenset({"markdown", "text", "json", "yaml", "toml", "ini", "xml", "css", "html"})
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Tokens of one request: `context` for prompt and answer, `answer` of them kept for the answer."""
+
+    context: int
+    answer: int
+    overhead: int
+
+    @property
+    def pieces(self) -> int:
+        """Tokens left for code."""
+        return self.context - self.answer - self.overhead
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(max_tokens=max(200, self.pieces - 120))
+
+
+def make_budget(asker: Asker, num_ctx: int) -> Budget:
+    """The split of a context window. A quarter goes to the answer, within 512 to 4096 tokens."""
+    answer = min(4096, max(512, num_ctx // 4))
+    return Budget(num_ctx, answer, asker.overhead())
+
+
+def smallest_context(asker: Asker) -> int:
+    """The least `num_ctx` that leaves room for some code."""
+    return math.ceil((asker.overhead() + 512 + 400) / 256) * 256
+
+
+def choose_context(model_context: int, asked: int | None) -> int:
+    """`num_ctx` of a run: what the user asked, else the smallest bucket, never more than the model was trained for."""
+    wanted = asked if asked is not None else BUCKETS[0]
+    return min(wanted, model_context) if model_context else wanted
+
+
+def by_risk(files: Iterable[SourceFile], churn: Mapping[str, int]) -> list[SourceFile]:
+    """Riskiest first, so that a limited run spends its time well; ties by path."""
+    busiest = max(churn.values(), default=1)
+    return sorted(files, key=lambda file: (-risk(file, churn.get(file.path, 0) / busiest), file.path))
+
+
+def risk(file: SourceFile, churn: float) -> float:
+    """Points for entry points, security words in path and code, churn (0 to 1) and size; fewer for tests and prose."""
+    score = 0.0
+    if file.language in _PROSE:
+        score -= 4.0
+    if _TEST.search(file.path):
+        score -= 3.0
+    if _ENTRY.search(file.path):
+        score += 1.5
+    if _SECURITY.search(file.path):
+        score += 2.0
+    changed = range(1, len(file.lines) + 1) if file.changed is None else sorted(file.changed)
+    hits = sum(1 for number in list(changed)[:5000] if _RISKY_CODE.search(file.lines[number - 1][:500]))
+    score += min(3.0, math.log2(1 + hits))
+    score += 2.0 * churn
+    return score + min(2.0, math.log10(1 + file.changed_count))
+
+
+def pack(units: Sequence[ReviewUnit], asker: Asker, budget: Budget) -> list[tuple[ReviewUnit, ...]]:
+    """Requests: consecutive units that fit the budget together. Every unit is in exactly one."""
+    requests: list[tuple[ReviewUnit, ...]] = []
+    batch: list[ReviewUnit] = []
+    spent = 0
+    for unit in units:
+        cost = asker.piece_cost(unit)
+        if batch and (spent + cost > budget.pieces or len(batch) >= UNITS_PER_REQUEST):
+            requests.append(tuple(batch))
+            batch, spent = [], 0
+        batch.append(unit)
+        spent += cost
+    if batch:
+        requests.append(tuple(batch))
+    return requests

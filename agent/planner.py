@@ -1,0 +1,118 @@
+"""The plan of a run: which files in which order, their units, what is known already, the requests for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from review_agent.agent.cache import thaw, unit_key
+from review_agent.agent.findings import Context
+from review_agent.agent.models import Analysis, FileResult, FileStatus, Note, ReviewUnit, SourceFile
+from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack
+from review_agent.agent.prompt import Asker
+from review_agent.agent.schedule import Request
+from review_agent.agent.settings import Settings
+from review_agent.agent.target import Selection
+from review_agent.agent.units import build_units
+from review_agent.checkpoints.store import Store
+from review_agent.tools.redact import mask
+from review_agent.tools.symbols import outline
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything decided before a model is asked. `units` has no entry for files over `--max-files`."""
+
+    files: tuple[SourceFile, ...]
+    skipped: tuple[FileResult, ...]
+    contexts: Mapping[str, Context]
+    units: Mapping[str, tuple[ReviewUnit, ...]]
+    keys: Mapping[tuple[str, int], str]
+    cached: Mapping[tuple[str, int], Analysis]
+    requests: tuple[Request, ...]
+    budget: Budget
+    asker: Asker
+    notes: tuple[Note, ...] = ()
+
+
+def make_plan(
+    selection: Selection,
+    settings: Settings,
+    *,
+    model_key: str,
+    model_context: int,
+    store: Store | None,
+    fresh: bool = False,
+    guidance: str = "",
+) -> Plan:
+    """Order, units, what is known already, and the requests for the rest. Asks no model."""
+    asker = Asker(settings.lang, guidance, _rules(settings))
+    budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
+    files = by_risk(selection.files, selection.churn)
+    chosen = files[: settings.max_files] if settings.max_files else files
+    contexts: dict[str, Context] = {}
+    units: dict[str, tuple[ReviewUnit, ...]] = {}
+    for file in chosen:
+        symbols = outline("\n".join(file.lines), file.language) if file.known is None else ()
+        contexts[file.path] = Context(file, symbols, mask)
+        units[file.path] = build_units(file, symbols, budget.shape)
+    flat = [unit for path in units for unit in units[path]]
+    keys = {
+        (unit.path, unit.index): unit_key(
+            unit, prompt=asker.version, model=model_key, rules=asker.rules_for(unit.path)
+        )
+        for unit in flat
+    }
+    cached = {} if fresh or store is None else _known(flat, keys, store)
+    open_units = [unit for unit in flat if (unit.path, unit.index) not in cached]
+    return Plan(
+        files=tuple(files),
+        skipped=selection.skipped,
+        contexts=contexts,
+        units=units,
+        keys=keys,
+        cached=cached,
+        requests=tuple(pack(open_units, asker, budget)),
+        budget=budget,
+        asker=asker,
+        notes=selection.notes,
+    )
+
+
+def _rules(settings: Settings) -> tuple[tuple[tuple[str, ...], str], ...]:
+    return tuple((rule.paths, f"[{rule.id}] {rule.text}") for rule in settings.rules)
+
+
+def _known(
+    units: Sequence[ReviewUnit], keys: Mapping[tuple[str, int], str], store: Store
+) -> dict[tuple[str, int], Analysis]:
+    payloads = store.analyses(sorted(set(keys.values())))
+    known: dict[tuple[str, int], Analysis] = {}
+    for unit in units:
+        spot = (unit.path, unit.index)
+        payload = payloads.get(keys[spot])
+        analysis = thaw(payload, unit) if payload is not None else None
+        if analysis is not None:
+            known[spot] = analysis
+    return known
+
+
+def narrowed(selection: Selection, settings: Settings) -> Selection:
+    """The selection after include and exclude: what they leave out is listed as skipped."""
+    from pathspec import GitIgnoreSpec
+
+    include = GitIgnoreSpec.from_lines(settings.include) if settings.include else None
+    exclude = GitIgnoreSpec.from_lines(settings.exclude)
+    kept: list[SourceFile] = []
+    skipped = list(selection.skipped)
+    for file in selection.files:
+        reason = ""
+        if include is not None and not include.match_file(file.path):
+            reason = "not_included"
+        elif exclude.match_file(file.path):
+            reason = "excluded"
+        if reason:
+            skipped.append(FileResult(file.path, FileStatus.SKIPPED, reason))
+        else:
+            kept.append(file)
+    return replace(selection, files=tuple(kept), skipped=tuple(skipped))

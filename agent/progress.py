@@ -1,0 +1,169 @@
+"""What the user sees on stderr while a review runs: one line per event, and a status line on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from review_agent.agent.display import inline, terminal_text
+from review_agent.agent.models import Analysis, Finding, ReviewUnit
+from review_agent.prompts import say
+
+HEARTBEAT_SECONDS = 30.0
+
+
+@dataclass
+class Forecast:
+    """Time left, from what the requests so far took on the wall clock.
+
+    A server's time goes partly with requests and partly with tokens. Both readings are averaged until there are
+    enough requests; each alone is off by half where sizes differ.
+    """
+
+    requests: int
+    tokens: int
+    done_requests: int = 0
+    done_tokens: int = 0
+    elapsed: float = 0.0
+
+    def record(self, tokens: int, elapsed: float) -> None:
+        self.done_requests += 1
+        self.done_tokens += tokens
+        self.elapsed = elapsed
+
+    def left(self) -> float | None:
+        """Seconds; None before the first answer."""
+        if not self.done_requests or not self.done_tokens:
+            return None
+        by_request = self.elapsed / self.done_requests * (self.requests - self.done_requests)
+        by_token = self.elapsed / self.done_tokens * max(0, self.tokens - self.done_tokens)
+        return max(0.0, (by_request + by_token) / 2)
+
+
+@dataclass
+class Progress:
+    """Writes to `stream` (stderr). `clock` counts seconds; `live` allows a status line that is written over."""
+
+    stream: TextIO
+    lang: str
+    live: bool = False
+    quiet: bool = False
+    clock: Callable[[], float] = time.monotonic
+    meter: Callable[[], int] = lambda: 0
+    _forecast: Forecast | None = None
+    _started: float = 0.0
+    _files: int = 0
+    _seen: set[str] = field(default_factory=set)
+    _found: int = 0
+    _status: bool = False
+
+    def line(self, key: str, **fields: object) -> None:
+        """One sentence of `[progress]`."""
+        self.text(say(self.lang, "progress", key, **fields))
+
+    def text(self, text: str) -> None:
+        if self.quiet:
+            return
+        self._clear()
+        self.stream.write(terminal_text(text) + "\n")
+        self.stream.flush()
+
+    def planned(self, files: int, cached: int, requests: Sequence[Sequence[ReviewUnit]]) -> None:
+        tokens = sum(unit.tokens for request in requests for unit in request)
+        self._forecast = Forecast(len(requests), tokens)
+        self._started = self.clock()
+        self._files = files
+        self.line("planned", files=files, requests=len(requests), tokens=tokens, cached=cached)
+
+    def request_done(self, analyses: Sequence[Analysis], findings: Sequence[Finding]) -> None:
+        """One request answered: its findings, then how far we are."""
+        forecast = self._forecast
+        for finding in findings:
+            self.finding(finding)
+        self._seen.update(analysis.unit.path for analysis in analyses)
+        for path in dict.fromkeys(a.unit.path for a in analyses if a.failure):
+            reason = next(a.failure for a in analyses if a.unit.path == path and a.failure)
+            self.line("failed", path=inline(path), reason=say(self.lang, "reasons", reason))
+        if forecast is not None:
+            forecast.record(sum(a.unit.tokens for a in analyses), self.clock() - self._started)
+            self._state("state")
+
+    def finding(self, finding: Finding) -> None:
+        self._found += 1
+        place = f"{finding.path}:{finding.start_line}" if finding.start_line else finding.path
+        self.line(
+            "finding",
+            severity=say(self.lang, "severity", finding.severity),
+            place=inline(place),
+            title=inline(finding.title)[:120],
+        )
+
+    def _state(self, key: str) -> None:
+        forecast = self._forecast
+        if forecast is None:
+            return
+        left = forecast.left()
+        self.line(
+            key,
+            done=forecast.done_requests,
+            total=forecast.requests,
+            files=len(self._seen),
+            findings=self._found,
+            tokens=self.meter(),
+            elapsed=duration(self.clock() - self._started, self.lang),
+            left=duration(left, self.lang) if left is not None else say(self.lang, "progress", "unknown"),
+        )
+
+    async def beat(self) -> None:
+        """A sign of life while the server is silent; runs until cancelled."""
+        last = self.clock()
+        while True:
+            await asyncio.sleep(1.0 if self.live else HEARTBEAT_SECONDS)
+            if self.live:
+                self._draw()
+            elif self.clock() - last >= HEARTBEAT_SECONDS:
+                last = self.clock()
+                self._state("heartbeat")
+
+    def _draw(self) -> None:
+        forecast = self._forecast
+        if forecast is None or self.quiet:
+            return
+        left = forecast.left()
+        text = say(
+            self.lang,
+            "progress",
+            "status",
+            done=forecast.done_requests,
+            total=forecast.requests,
+            tokens=self.meter(),
+            elapsed=duration(self.clock() - self._started, self.lang),
+            left=duration(left, self.lang) if left is not None else say(self.lang, "progress", "unknown"),
+        )
+        with suppress(OSError):
+            self.stream.write("\r\x1b[2K" + terminal_text(text))
+            self.stream.flush()
+        self._status = True
+
+    def _clear(self) -> None:
+        if self._status:
+            self.stream.write("\r\x1b[2K")
+            self._status = False
+
+    def close(self) -> None:
+        self._clear()
+        self.stream.flush()
+
+
+def duration(seconds: float, lang: str) -> str:
+    """'45 秒', '12 分 05 秒', '3 小时 20 分'."""
+    whole = round(seconds)
+    if whole < 60:
+        return say(lang, "progress", "seconds", seconds=whole)
+    if whole < 3600:
+        return say(lang, "progress", "minutes", minutes=whole // 60, seconds=f"{whole % 60:02d}")
+    return say(lang, "progress", "hours", hours=whole // 3600, minutes=f"{whole % 3600 // 60:02d}")

@@ -1,0 +1,125 @@
+"""The question put to a model: system prompt, fenced pieces of code, answer schema."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from review_agent.agent.display import inline
+from review_agent.agent.models import Category, ReviewUnit, Severity
+from review_agent.agent.tokens import estimate
+from review_agent.agent.units import render
+from review_agent.prompts import digest, load, messages, say
+
+SCHEMA_VERSION = 1
+FINDINGS_PER_UNIT = 5
+FINDINGS_PER_REQUEST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Builds prompts of one run: the language, and guidance that stands in each request."""
+
+    lang: str
+    guidance: str = ""
+    rules: tuple[tuple[tuple[str, ...], str], ...] = ()  # (path globs, text); no globs = every path
+
+    @property
+    def version(self) -> str:
+        """Digest of everything but the code that shapes an answer: part of the cache key."""
+        words = "\0".join(f"{key}={text}" for key, text in sorted(messages(self.lang)["prompt"].items()))
+        parts = (self.lang, digest(f"review.{self.lang}.md"), words, self.guidance, str(SCHEMA_VERSION))
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def rules_for(self, path: str) -> str:
+        """The user's rules for one path, a line each."""
+        return "\n".join(text for globs, text in self.rules if not globs or _matches(path, globs))
+
+    def system(self) -> str:
+        text = load(f"review.{self.lang}.md").strip()
+        if self.guidance:
+            text += f"\n\n{say(self.lang, 'prompt', 'guidance')}\n{self.guidance}"
+        return text
+
+    def user(self, units: Sequence[ReviewUnit], error: str = "") -> str:
+        bodies = [self._piece(unit) for unit in units]
+        # Content cannot hold a digest of itself, so no text in it can close the fence.
+        fence = "<<" + hashlib.sha256("\n".join(bodies).encode("utf-8", "replace")).hexdigest()[:12] + ">>"
+        lines = [say(self.lang, "prompt", "intro", fence=fence)]
+        for body in bodies:
+            lines += [fence, body]
+        lines += [fence, say(self.lang, "prompt", "outro")]
+        if error:
+            lines.append(say(self.lang, "prompt", "retry", error=error))
+        return "\n".join(lines)
+
+    def _piece(self, unit: ReviewUnit) -> str:
+        symbol = say(self.lang, "prompt", "symbol", symbol=inline(unit.symbol)) if unit.symbol else ""
+        title = say(
+            self.lang, "prompt", "piece", path=alias(unit.path), language=unit.language, symbol=symbol
+        )
+        code = "\n".join(render(line) for line in unit.shown)
+        rules = self.rules_for(unit.path)
+        if rules:
+            title += f"\n{say(self.lang, 'prompt', 'rules')}\n{rules}"
+        return title + "\n" + code.encode("utf-8", "replace").decode()
+
+    def overhead(self) -> int:
+        """Tokens of a request around its pieces, a retry sentence included."""
+        return estimate(self.system()) + estimate(self.user((), error="x" * 80)) + 16
+
+    def piece_cost(self, unit: ReviewUnit) -> int:
+        """Tokens that one unit adds to a request."""
+        extra = f"{alias(unit.path)}{unit.symbol}{self.rules_for(unit.path)}"
+        return unit.tokens + estimate(extra) + 32
+
+
+def _matches(path: str, globs: tuple[str, ...]) -> bool:
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(globs).match_file(path)
+
+
+def alias(path: str) -> str:
+    """A path as the model sees it: one line, no control characters."""
+    return inline(path)
+
+
+def answer_schema(units: Sequence[ReviewUnit]) -> dict[str, object]:
+    """JSON schema of the answer for one request; every string and list is bounded."""
+    paths = list(dict.fromkeys(alias(unit.path) for unit in units))
+
+    def text(limit: int) -> dict[str, object]:
+        return {"type": "string", "maxLength": limit}
+
+    line = {"type": "integer", "minimum": 0, "maximum": 10_000_000}
+    properties: dict[str, object] = {
+        "path": {"type": "string", "enum": paths},
+        "title": text(120),
+        "category": {"type": "string", "enum": [item.value for item in Category]},
+        "severity": {"type": "string", "enum": [item.value for item in Severity]},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        "line_start": line,
+        "line_end": line,
+        "quote": text(400),
+        "explanation": text(600),
+        "suggestion": text(400),
+        "replacement": text(600),
+    }
+    finding = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    most = min(FINDINGS_PER_UNIT * len(units), FINDINGS_PER_REQUEST)
+    return {
+        "type": "object",
+        "properties": {
+            "summary": text(300),
+            "findings": {"type": "array", "maxItems": most, "items": finding},
+        },
+        "required": ["summary", "findings"],
+        "additionalProperties": False,
+    }

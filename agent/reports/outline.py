@@ -1,0 +1,327 @@
+"""What a report says and in which order: shared by the renderers that people read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+
+from review_agent.agent.models import (
+    FileStatus,
+    Finding,
+    Note,
+    Outcome,
+    Report,
+    Severity,
+    Verdict,
+    VerdictWord,
+)
+from review_agent.prompts import messages
+
+_NAMES_SHOWN = 3
+_CODE = re.compile(r"(`[^`]*`)")
+
+
+class Ready(str):
+    """Text that went through the medium's gate already."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Catalogue sentences for one medium: `text` gates prose, `path` file names, `code` what is in backticks.
+
+    A sentence of ours always comes out: an unknown key shows as itself, a field that is missing as `…`.
+    """
+
+    lang: str
+    text: Callable[[str], str]
+    path: Callable[[str], str]
+    code: Callable[[str], str]
+
+    def say(self, key: str, **fields: object) -> Ready:
+        return self.sentence(("report",), key, fields)
+
+    def term(self, table: str, key: str) -> Ready:
+        return self.sentence((table,), key, {})
+
+    def note(self, note: Note) -> Ready:
+        return self.sentence(("notes", "reasons"), note.key, note.fields)
+
+    def reason(self, key: str, fields: Mapping[str, object] | None = None) -> Ready:
+        return self.sentence(("reasons", "notes"), key, fields or {})
+
+    def name(self, path: str) -> Ready:
+        return Ready(self.path(path)) if path else self.say("no_path")
+
+    def join(self, items: Sequence[str]) -> Ready:
+        return Ready(self.say("list_joiner").join(self._gated(item) for item in items))
+
+    def sentence(self, tables: tuple[str, ...], key: str, fields: Mapping[str, object]) -> Ready:
+        known = messages(self.lang)
+        template = next((known[table][key] for table in tables if key in known.get(table, {})), None)
+        if template is None:
+            return Ready(self.text(key))
+        pieces = _CODE.split(template)
+        return Ready(
+            "".join(
+                self.code(_fill(piece.strip("`"), fields, str))
+                if piece.startswith("`")
+                else _fill(piece, fields, self._gated)
+                for piece in pieces
+            )
+        )
+
+    def _gated(self, value: object) -> str:
+        return str(value) if isinstance(value, Ready | int) else self.text(str(value))
+
+
+def _fill(template: str, fields: Mapping[str, object], gate: Callable[[object], str]) -> str:
+    filled = ""
+    for literal, name, _, _ in Formatter().parse(template):
+        filled += literal
+        if name is not None:
+            filled += gate(fields.get(name, Ready("…")))
+    return filled
+
+
+def is_demo(report: Report) -> bool:
+    return any(note.key == "demo_model" for note in report.notes)
+
+
+def in_order(report: Report, *outcomes: Outcome) -> list[Verdict]:
+    """Verdicts of these outcomes by severity, path and line."""
+    chosen = [verdict for verdict in report.verdicts if verdict.outcome in outcomes]
+    return sorted(chosen, key=lambda verdict: _place(verdict.finding))
+
+
+def _place(finding: Finding) -> tuple[int, str, int, int, str, str]:
+    return (
+        finding.severity.rank,
+        finding.path,
+        finding.start_line,
+        finding.end_line,
+        finding.rule_id,
+        finding.title,
+    )
+
+
+def chapters(report: Report, words: Words) -> list[tuple[Ready, list[tuple[int, Finding]]]]:
+    """Headings with the reported findings under them, numbered through: first those that have a line."""
+    reported = [verdict.finding for verdict in in_order(report, Outcome.REPORTED)]
+    chosen = []
+    number = 1
+    for key, findings in (
+        ("findings", [finding for finding in reported if finding.start_line > 0]),
+        ("unplaced", [finding for finding in reported if finding.start_line <= 0]),
+    ):
+        if findings:
+            chosen.append((words.say(key, count=len(findings)), list(enumerate(findings, start=number))))
+        number += len(findings)
+    return chosen
+
+
+def sections(report: Report, words: Words) -> list[tuple[Ready, list[Ready]]]:
+    """Headings with the lines under them, for all that is no reported finding; empty ones are left out."""
+    missed, not_placed = failed(report, words), unanchored(report, words)
+    hidden = sum(verdict.outcome is not Outcome.REPORTED for verdict in report.verdicts)
+    skips = sum(file.status is FileStatus.SKIPPED for file in report.files)
+    every = [
+        (words.say("unanchored", count=len(not_placed)), not_placed),
+        (words.say("failed", count=len(missed)), missed),
+        (words.say("not_reported", count=hidden), not_reported(report, words)),
+        (words.say("skipped", count=skips), skipped(report, words)),
+        (words.say("file_notes"), file_notes(report, words)),
+        (words.say("notes"), [words.note(note) for note in report.notes]),
+        (words.say("usage"), [usage(report, words)]),
+        (words.say("egress"), egress(report, words)),
+    ]
+    return [(heading, lines) for heading, lines in every if lines]
+
+
+def tally(report: Report, words: Words) -> Ready:
+    counts = Counter(verdict.finding.severity for verdict in in_order(report, Outcome.REPORTED))
+    parts = [
+        words.say("tally_part", severity=words.term("severity", severity), count=counts[severity])
+        for severity in Severity
+        if counts[severity]
+    ]
+    if not parts:
+        return words.say("tally_none")
+    return words.say("tally", count=counts.total(), parts=words.join(parts))
+
+
+def not_reported(report: Report, words: Words) -> list[Ready]:
+    """A line for each outcome but "reported", in the order of `Outcome`: how many, and why."""
+    lines = []
+    for outcome in Outcome:
+        reasons = Counter(verdict.reason for verdict in report.verdicts if verdict.outcome is outcome)
+        if outcome is Outcome.REPORTED or not reasons:
+            continue
+        why = [
+            words.say("reason_count", reason=words.reason(key), count=count)
+            for key, count in sorted(reasons.items())
+            if key
+        ]
+        lines.append(
+            words.say(
+                "not_reported_line" if why else "not_reported_plain",
+                outcome=words.term("outcome", outcome),
+                count=reasons.total(),
+                reasons=words.join(why),
+            )
+        )
+    return lines
+
+
+def unanchored(report: Report, words: Words) -> list[Ready]:
+    """One line for each finding whose code was not found: kept, but not part of the verdict."""
+    return [
+        words.say(
+            "unanchored_line",
+            severity=words.term("severity", verdict.finding.severity),
+            path=words.name(verdict.finding.path),
+            title=verdict.finding.title,
+            reason=words.reason(verdict.reason or "quote_not_shown"),
+        )
+        for verdict in in_order(report, Outcome.UNANCHORED)
+    ]
+
+
+def skipped(report: Report, words: Words) -> list[Ready]:
+    """A line for each reason, the most frequent first: how many files, and the first names."""
+    groups: dict[str, list[str]] = {}
+    for file in sorted(report.files, key=lambda file: file.path):
+        if file.status is FileStatus.SKIPPED:
+            groups.setdefault(words.reason(file.reason, file.fields), []).append(file.path)
+    return [
+        words.say(
+            "skipped_line" if len(paths) <= _NAMES_SHOWN else "skipped_more",
+            reason=reason,
+            count=len(paths),
+            names=words.join([words.name(path) for path in paths[:_NAMES_SHOWN]]),
+        )
+        for reason, paths in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    ]
+
+
+def failed(report: Report, words: Words) -> list[Ready]:
+    """A line for each file that could not be reviewed, by path."""
+    files = sorted(report.files, key=lambda file: file.path)
+    return [
+        words.say("file_line", path=words.name(file.path), reason=words.reason(file.reason, file.fields))
+        for file in files
+        if file.status is FileStatus.FAILED
+    ]
+
+
+def file_notes(report: Report, words: Words) -> list[Ready]:
+    files = sorted(report.files, key=lambda file: file.path)
+    return [
+        words.say("file_line", path=words.name(file.path), reason=words.note(note))
+        for file in files
+        for note in file.notes
+    ]
+
+
+def about(finding: Finding, words: Words) -> list[Ready]:
+    """Confidence, and the check that found it when it was none of the model's."""
+    facts_of = [words.say("confidence", confidence=Ready(f"{finding.confidence:.2f}"))]
+    if finding.source != "model":
+        facts_of.append(words.say("source_check", source=finding.source))
+    return facts_of
+
+
+def place(finding: Finding) -> str:
+    """`path`, `path:3` or `path:3-5`."""
+    if finding.start_line <= 0:
+        return finding.path
+    if finding.end_line <= finding.start_line:
+        return f"{finding.path}:{finding.start_line}"
+    return f"{finding.path}:{finding.start_line}-{finding.end_line}"
+
+
+def excerpt(finding: Finding) -> list[tuple[str, str]]:
+    """(gutter, code) of the evidence; `>` marks the lines the finding is about, `…` stands between pieces."""
+    last = max((piece.start_line + len(piece.lines) - 1 for piece in finding.evidence), default=0)
+    width = len(str(last))
+    rows: list[tuple[str, str]] = []
+    for piece in finding.evidence:
+        if rows:
+            rows.append((f"  {'…':>{width}} |", ""))
+        for number, line in enumerate(piece.lines, start=piece.start_line):
+            marked = finding.start_line <= number <= max(finding.start_line, finding.end_line)
+            rows.append((f"{'>' if marked else ' '} {number:>{width}} |", line.expandtabs(4)))
+    return rows
+
+
+def verdict_line(report: Report, words: Words) -> Ready:
+    verdict = words.term("verdict", report.verdict)
+    if report.verdict_reason and report.verdict is not VerdictWord.PASS:
+        return words.say("verdict_because", verdict=verdict, reason=words.reason(report.verdict_reason))
+    return words.say("verdict", verdict=verdict)
+
+
+def facts(report: Report, words: Words) -> list[Ready]:
+    """The lines under the verdict: coverage and counts, then what was reviewed and by whom."""
+    c = report.coverage
+    counts = {"selected": c.files_selected, "reviewed": c.files_reviewed}
+    return [
+        words.say("coverage", **counts, skipped=c.files_skipped, failed=c.files_failed),
+        words.say("coverage_lines", lines=c.changed_lines, done=c.changed_lines_reviewed),
+        tally(report, words),
+        words.say("target", target=words.name(report.target)),
+        _engine(report, words),
+        words.say(f"orchestrator_{report.engine.orchestrator}"),
+        words.say(
+            "run_created" if report.created else "run",
+            run=report.run_id,
+            created=report.created,
+        ),
+    ]
+
+
+def _engine(report: Report, words: Words) -> Ready:
+    engine = report.engine
+    return words.say(
+        "engine_digest" if engine.model_digest else "engine",
+        mode=words.say(f"mode_{engine.mode}"),
+        backend=engine.backend,
+        model=engine.model,
+        digest=engine.model_digest.removeprefix("sha256:")[:12],
+    )
+
+
+def usage(report: Report, words: Words) -> Ready:
+    used = report.usage
+    return words.say(
+        "usage_line",
+        requests=used.requests,
+        prompt=used.prompt_tokens,
+        completion=used.completion_tokens,
+        cached=used.cached_units,
+        seconds=Ready(f"{used.seconds:.1f}"),
+    )
+
+
+def egress(report: Report, words: Words) -> list[Ready]:
+    """The ledger; an empty one says that nothing left only where nothing could."""
+    if not report.egress:
+        return [words.say("egress_none_local" if report.engine.mode == "local" else "egress_none")]
+    total = words.say("egress_total", count=len(report.egress), bytes=sum(row.bytes for row in report.egress))
+    rows = [
+        words.say(
+            "egress_line",
+            time=row.time,
+            host=row.host,
+            path=words.name(row.path),
+            bytes=row.bytes,
+            redactions=row.redactions,
+            model=row.model,
+        )
+        for row in report.egress
+    ]
+    return [total, *rows]

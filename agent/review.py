@@ -1,0 +1,204 @@
+"""The review: target → units → analyses → verdicts → report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from review_agent.agent.analyzer import Analyzer, Meter, Sent
+from review_agent.agent.cache import freeze
+from review_agent.agent.coverage import cover, file_results, judge
+from review_agent.agent.findings import Gate, complete, decide, model_findings
+from review_agent.agent.models import (
+    Analysis,
+    Egress,
+    EngineInfo,
+    Finding,
+    Note,
+    Outcome,
+    Report,
+    SourceFile,
+    TrustClass,
+    Usage,
+)
+from review_agent.agent.planner import Plan
+from review_agent.agent.progress import Progress
+from review_agent.agent.schedule import Gauge, Request, run_requests
+from review_agent.agent.settings import Settings
+from review_agent.agent.target import Selection, Target
+from review_agent.checkpoints.store import Store
+from review_agent.tools.backends import Backend
+from review_agent.tools.evidence import check
+from review_agent.tools.redact import mask
+
+
+@dataclass
+class Ledger:
+    """What went to an endpoint that is not this machine."""
+
+    host: str
+    model: str
+    rows: list[Egress] = field(default_factory=list)
+
+    def record(self, sent: Sent) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for at, (path, size) in enumerate(zip(sent.paths, sent.sizes, strict=True)):
+            self.rows.append(Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model))
+
+
+@dataclass
+class Review:
+    """One run over a plan. `stop` is set by a signal; `seconds` is the time limit, 0 = none."""
+
+    run_id: str
+    plan: Plan
+    engine: EngineInfo
+    settings: Settings
+    target: Target
+    store: Store | None
+    progress: Progress
+    stop: asyncio.Event
+    demo: bool = False
+    notes: tuple[Note, ...] = ()
+    meter: Meter = field(default_factory=Meter)
+    analyses: dict[tuple[str, int], Analysis] = field(default_factory=dict)
+    stopped: str = ""
+    _ledger: Ledger | None = None
+    _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.analyses.update(self.plan.cached)
+
+    async def run(self, backend: Backend) -> Report:
+        """Ask for every open unit, within the limits, and report whatever came of it."""
+        plan, settings = self.plan, self.settings
+        self.meter.max_tokens = settings.max_tokens
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.max_seconds if settings.max_seconds else None
+        self.progress.meter = lambda: self.meter.spent
+        self.progress.planned(len(plan.units), len(plan.cached), plan.requests)
+        for finding in self._reported(self._checks()):
+            self.progress.finding(finding)
+        analyzer = self._analyzer(backend)
+        heart = asyncio.ensure_future(self.progress.beat())
+        try:
+            self.stopped = await run_requests(
+                plan.requests,
+                analyzer.analyze,
+                self._done,
+                gauge=Gauge(settings.concurrency),
+                stop=self.stop,
+                deadline=deadline,
+            )
+        finally:
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
+            self.progress.close()
+        return self.report()
+
+    def _analyzer(self, backend: Backend) -> Analyzer:
+        analyzer = Analyzer(
+            backend, self.engine.model, self.plan.asker, self.plan.budget, self.meter, redact=mask
+        )
+        if backend.endpoint.trust is not TrustClass.LOOPBACK:
+            self._ledger = Ledger(backend.endpoint.host, self.engine.model)
+            analyzer.on_sent = self._ledger.record
+        return analyzer
+
+    def _done(self, request: Request, analyses: list[Analysis], seconds: float) -> None:
+        for analysis in analyses:
+            spot = (analysis.unit.path, analysis.unit.index)
+            self.analyses[spot] = analysis
+            if self.store is not None and not analysis.failure:
+                self.store.finish_unit(self.run_id, self.plan.keys[spot], spot[0], freeze(analysis))
+        self.progress.request_done(analyses, self._reported(model_findings(analyses, self.plan.contexts)))
+
+    def _reported(self, found: list[tuple[Finding, str]]) -> list[Finding]:
+        verdicts = decide(found, self._files(), self._gate())
+        return [verdict.finding for verdict in verdicts if verdict.outcome is Outcome.REPORTED]
+
+    def _checks(self) -> list[tuple[Finding, str]]:
+        return [
+            (complete(finding, context), "")
+            for context in self.plan.contexts.values()
+            for finding in check(context.file, self.settings.lang)
+        ]
+
+    def _files(self) -> dict[str, SourceFile]:
+        return {path: context.file for path, context in self.plan.contexts.items()}
+
+    def _gate(self) -> Gate:
+        return Gate(self.settings.min_severity, self.settings.min_confidence, self.demo)
+
+    def report(self) -> Report:
+        """The report of what is known now."""
+        plan = self.plan
+        ordered = [
+            self.analyses[(unit.path, unit.index)]
+            for path in sorted(plan.units)
+            for unit in plan.units[path]
+            if (unit.path, unit.index) in self.analyses
+        ]
+        found = model_findings(ordered, plan.contexts) + self._checks()
+        verdicts = decide(found, self._files(), self._gate())
+        results = file_results(plan.files, plan.units, self.analyses, self.stopped or "not_finished")
+        files = sorted([*results, *plan.skipped], key=lambda file: file.path)
+        coverage = cover(files)
+        word, reason = judge(coverage, verdicts, stopped=self.stopped, demo=self.demo)
+        return Report(
+            run_id=self.run_id,
+            target=self.target.label(),
+            lang=self.settings.lang,
+            engine=self.engine,
+            verdict=word,
+            verdict_reason=reason,
+            coverage=coverage,
+            summary=_summary(ordered) if coverage.files_failed == 0 else "",
+            verdicts=tuple(verdicts),
+            files=tuple(files),
+            usage=self._usage(),
+            egress=tuple(self._ledger.rows) if self._ledger is not None else (),
+            notes=(*plan.notes, *self.notes),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+
+    def _usage(self) -> Usage:
+        return Usage(
+            requests=self.meter.requests,
+            prompt_tokens=self.meter.prompt_tokens,
+            completion_tokens=self.meter.completion_tokens,
+            cached_units=len(self.plan.cached),
+            seconds=round(time.monotonic() - self._started, 1),
+        )
+
+
+def _summary(analyses: Sequence[Analysis]) -> str:
+    """The model's own sentences, the first few. Only for complete runs: a model may well say "no problems"."""
+    sentences = [a.summary.strip() for a in analyses if a.summary.strip() and not a.failure]
+    return "\n".join(dict.fromkeys(sentences[:5]))
+
+
+def empty_report(
+    run_id: str, target: Target, settings: Settings, selection: Selection, engine: EngineInfo
+) -> Report:
+    """The report of a target with nothing to review."""
+    files = tuple(sorted(selection.skipped, key=lambda file: file.path))
+    coverage = cover(files)
+    word, reason = judge(coverage, (), stopped="", demo=False)
+    return Report(
+        run_id=run_id,
+        target=target.label(),
+        lang=settings.lang,
+        engine=engine,
+        verdict=word,
+        verdict_reason=reason,
+        coverage=coverage,
+        summary="",
+        verdicts=(),
+        files=files,
+        usage=Usage(),
+        notes=selection.notes,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )

@@ -1,0 +1,97 @@
+"""Runs requests side by side, within the limits, until done or told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from review_agent.agent.errors import Stopped
+from review_agent.agent.models import Analysis, ReviewUnit
+
+Request = tuple[ReviewUnit, ...]
+
+
+@dataclass
+class Gauge:
+    """How many requests may be in flight. With `fixed` 0 it finds out what the server serves in parallel.
+
+    A server with one slot takes twice as long per request when asked twice at once; one with free slots does not.
+    So the number doubles while the time per request grows by less than half, and falls back when it does not.
+    """
+
+    fixed: int = 0
+    most: int = 8
+    allowed: int = field(init=False)
+    _alone: float = 0.0
+    _settled: bool = False
+    _seen: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.allowed = self.fixed or 1
+
+    def finished(self, seconds: float, in_flight: int) -> None:
+        if self.fixed or self._settled or in_flight < self.allowed:
+            return
+        self._seen.append(seconds)
+        if len(self._seen) < self.allowed:
+            return
+        mean = sum(self._seen) / len(self._seen)
+        self._seen.clear()
+        if self._alone and mean > 1.5 * self._alone:
+            self.allowed, self._settled = max(1, self.allowed // 2), True
+            return
+        self._alone = self._alone or mean
+        self.allowed = min(self.most, self.allowed * 2)
+        self._settled = self.allowed == self.most
+
+
+async def run_requests(
+    requests: Sequence[Request],
+    analyze: Callable[[Request], Awaitable[list[Analysis]]],
+    done: Callable[[Request, list[Analysis], float], None],
+    *,
+    gauge: Gauge,
+    stop: asyncio.Event,
+    deadline: float | None,
+) -> str:
+    """Feed every request to `analyze` and each result to `done`, in the order they finish.
+
+    `deadline` is a time of the running loop's clock. Returns '' when all were answered, else the reason why the
+    rest was not: a key of `[reasons]`. Nothing is left running on return.
+    """
+    loop = asyncio.get_running_loop()
+    waiting = deque(requests)
+    running: dict[asyncio.Task[list[Analysis]], tuple[Request, float]] = {}
+    stopper = asyncio.ensure_future(stop.wait())
+    reason = ""
+    try:
+        while (waiting or running) and not reason:
+            while waiting and len(running) < gauge.allowed:
+                request = waiting.popleft()
+                running[asyncio.ensure_future(analyze(request))] = (request, loop.time())
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            await asyncio.wait({*running, stopper}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            in_flight = len(running)
+            ended = [task for task in running if task.done()]
+            for task in ended:
+                request, started = running.pop(task)
+                try:
+                    analyses = task.result()
+                except Stopped as exc:
+                    reason = exc.key
+                    continue
+                seconds = loop.time() - started
+                gauge.finished(seconds, in_flight)
+                done(request, analyses, seconds)
+            if stopper.done():
+                reason = "interrupted"
+            elif not ended and not reason:
+                reason = "limit_max_seconds"
+    finally:
+        stopper.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(stopper, *running, return_exceptions=True)
+    return reason

@@ -1,0 +1,190 @@
+"""What `run`, `resume`, `report` and `preview` share: settings, target, store and engine of one command."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from review_agent.agent.config import Loaded, load, user_config_file
+from review_agent.agent.errors import FileRefused, GitError, StoreError
+from review_agent.agent.models import EngineInfo
+from review_agent.agent.settings import Settings
+from review_agent.agent.target import Target
+from review_agent.checkpoints.store import RunRow, Store, default_path
+from review_agent.tools.encoding import decode
+from review_agent.tools.files import FileGate
+from review_agent.tools.git import Repository, find
+
+CONFIG_NAME = ".review-agent.toml"
+GUIDANCE = ("REVIEW.md", "AGENTS.md", "CLAUDE.md")
+GUIDANCE_CHARS = 1500
+_CONFIG_BYTES = 1024 * 1024
+
+
+class Recorded(BaseModel):
+    """A run's request as the store keeps it: enough to do the same again."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str
+    root: str
+    base: str = ""
+    head: str = ""
+    diff_file: str = ""
+    diff_text: str = ""  # base64: standard input cannot be read twice
+    flags: dict[str, str | int | float | list[str]]
+    outputs: list[tuple[str, str]] = []
+    model_key: str = ""
+    model_context: int = 0
+    demo: bool = False
+    engine: dict[str, str] = {}
+
+    def target(self) -> Target:
+        data = base64.b64decode(self.diff_text)
+        return Target(self.kind, self.root, self.base, self.head, self.diff_file, data)
+
+    def engine_info(self) -> EngineInfo:
+        return EngineInfo(
+            **{"mode": "local", "backend": "", "model": "", "model_digest": "", **self.engine}
+        )
+
+
+def record(
+    target: Target,
+    flags: Mapping[str, object],
+    outputs: list[tuple[str, str]],
+    *,
+    engine: EngineInfo,
+    model_context: int,
+    demo: bool,
+) -> str:
+    plain = {
+        name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()
+    }
+    return json.dumps(
+        {
+            "kind": target.kind,
+            "root": str(Path(target.root).resolve()),
+            "base": target.base,
+            "head": target.head,
+            "diff_file": target.diff_file,
+            "diff_text": base64.b64encode(target.diff_text).decode(),
+            "flags": plain,
+            "outputs": outputs,
+            "model_key": model_key(engine),
+            "model_context": model_context,
+            "demo": demo,
+            "engine": {
+                "mode": engine.mode,
+                "backend": engine.backend,
+                "model": engine.model,
+                "model_digest": engine.model_digest,
+                "orchestrator": engine.orchestrator,
+            },
+        },
+        ensure_ascii=True,
+    )
+
+
+def recorded(row: RunRow) -> Recorded:
+    try:
+        return Recorded.model_validate_json(row.request)
+    except ValidationError as exc:
+        raise StoreError("run_unreadable", run=row.run_id) from exc
+
+
+def model_key(engine: EngineInfo) -> str:
+    """What identifies the model in the cache key: its digest, else server kind and name."""
+    return engine.model_digest or f"{engine.backend}:{engine.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What the reviewed repository may tell us, read from a commit that the change cannot alter."""
+
+    config: str | None = None
+    guidance: str = ""
+
+
+def read_trusted(target: Target) -> Trusted:
+    """Configuration and guidance: of the base commit for a range or commit, else of the work tree and HEAD."""
+    root = Path(target.root).resolve()
+    location = find(root)
+    if location is None:
+        return Trusted(config=_on_disk(root))
+    with Repository(location) as repo:
+        base = _base(repo, target)
+        guidance = _guidance(repo, base) if base else ""
+        if target.kind not in ("range", "commit"):
+            return Trusted(_on_disk(location.root), guidance)
+        data = repo.file_at(base, CONFIG_NAME, _CONFIG_BYTES) if base else None
+        return Trusted(decode(data).text if data is not None else None, guidance)
+
+
+def _base(repo: Repository, target: Target) -> str | None:
+    try:
+        if target.kind == "range":
+            return repo.merge_base(repo.resolve(target.base or "HEAD"), repo.resolve(target.head))
+        if target.kind == "commit":
+            parents = repo.parents(repo.resolve(target.head))
+            return parents[0] if parents else None
+    except GitError:
+        return None  # `select` meets the same trouble and says so
+    return repo.head()
+
+
+def _guidance(repo: Repository, commit: str) -> str:
+    """The first of the usual files that exists, cut to a length that leaves the prompt to the code."""
+    for name in GUIDANCE:
+        data = repo.file_at(commit, name, _CONFIG_BYTES)
+        if data is not None and data.strip():
+            text = decode(data).text.strip()
+            return text if len(text) <= GUIDANCE_CHARS else text[:GUIDANCE_CHARS] + "…"
+    return ""
+
+
+def _on_disk(root: Path) -> str | None:
+    try:
+        return decode(FileGate(root, max_file_size=_CONFIG_BYTES).read(CONFIG_NAME)).text
+    except FileRefused:
+        return None
+
+
+def load_settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], trusted: Trusted
+) -> Loaded:
+    user_file = user_config_file()
+    return load(
+        flags=flags,
+        environ=environ,
+        user_file=user_file if user_file.exists() else None,
+        repo_text=trusted.config,
+        repo_name=CONFIG_NAME,
+    )
+
+
+def open_store(settings: Settings) -> Store | None:
+    """The run store; None when the user switched checkpoints off."""
+    if not settings.checkpoint_enabled:
+        return None
+    return Store(default_path(settings.checkpoint_path))
+
+
+def new_run_id() -> str:
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+
+
+def repository_key(target: Target) -> str:
+    """Names the repository of a target in the store."""
+    root = Path(target.root).resolve()
+    location = find(root)
+    return str(location.root if location is not None else root)
+
+

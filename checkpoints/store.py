@@ -1,0 +1,206 @@
+"""The run store: SQLite, WAL, `synchronous=FULL`, one transaction per finished unit.
+
+An analysis is keyed by content, so that later runs, other branches and moved files find it again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from review_agent.agent.errors import StoreError
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY, created REAL NOT NULL, updated REAL NOT NULL, status TEXT NOT NULL,
+    repository TEXT NOT NULL, label TEXT NOT NULL, request TEXT NOT NULL, report TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE analyses (
+    key TEXT PRIMARY KEY, created REAL NOT NULL, payload TEXT NOT NULL
+) STRICT;
+CREATE TABLE run_units (
+    run_id TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, finished REAL NOT NULL,
+    PRIMARY KEY (run_id, key, path)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX runs_by_time ON runs (updated);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """`status` is running, finished or stopped; `request` and `report` are the caller's JSON."""
+
+    run_id: str
+    created: float
+    updated: float
+    status: str
+    repository: str
+    label: str
+    request: str
+    report: str
+
+
+class Store:
+    """An open store. Close it, or use `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._connect()
+        except sqlite3.DatabaseError as exc:
+            if isinstance(exc, sqlite3.OperationalError) and "malformed" not in str(exc):
+                raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+        except OSError as exc:
+            raise StoreError("store_unusable", path=str(self.path), detail=exc.strerror or "") from exc
+        self._set_aside()
+        return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
+        try:
+            os.chmod(self.path, 0o600)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            self._migrate(db)
+            db.execute("SELECT count(*) FROM runs").fetchone()
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == VERSION:
+            return
+        if version > VERSION:
+            raise StoreError("store_newer", path=str(self.path), version=version)
+        db.execute("BEGIN IMMEDIATE")  # two processes may meet here; the second finds the work done
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _SCHEMA.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version={VERSION}")
+        db.execute("COMMIT")
+
+    def _set_aside(self) -> None:
+        """A bad file is renamed, never deleted."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        for suffix in ("", "-wal", "-shm"):
+            bad = self.path.with_name(self.path.name + suffix)
+            if bad.exists():
+                bad.rename(self.path.with_name(f"{self.path.name}.corrupt-{stamp}{suffix}"))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+
+    def start_run(self, run_id: str, repository: str, label: str, request: str) -> None:
+        now = time.time()
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO runs (run_id, created, updated, status, repository, label, request) "
+                "VALUES (?, ?, ?, 'running', ?, ?, ?) "
+                "ON CONFLICT (run_id) DO UPDATE SET updated=excluded.updated, status='running'",
+                (run_id, now, now, repository, label, request),
+            )
+
+    def finish_unit(self, run_id: str, key: str, path: str, payload: str) -> None:
+        """Durable when this returns."""
+        now = time.time()
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?)", (key, now, payload))
+            self._db.execute("INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, path, now))
+
+    def finish_run(self, run_id: str, status: str, report: str) -> None:
+        with self._transaction():
+            self._db.execute(
+                "UPDATE runs SET status=?, report=?, updated=? WHERE run_id=?",
+                (status, report, time.time(), run_id),
+            )
+
+    def analyses(self, keys: Sequence[str]) -> dict[str, str]:
+        """Payloads of the keys that are stored."""
+        found: dict[str, str] = {}
+        for at in range(0, len(keys), 500):
+            part = keys[at : at + 500]
+            marks = ",".join("?" * len(part))
+            rows = self._read(f"SELECT key, payload FROM analyses WHERE key IN ({marks})", part)  # noqa: S608
+            found.update({str(key): str(payload) for key, payload in rows})
+        return found
+
+    def runs(self, limit: int = 50, repository: str | None = None) -> list[RunRow]:
+        """Newest first."""
+        where = "WHERE repository=?" if repository is not None else ""
+        values = [repository] if repository is not None else []
+        rows = self._read(
+            "SELECT run_id, created, updated, status, repository, label, request, report "  # noqa: S608
+            f"FROM runs {where} ORDER BY updated DESC, rowid DESC LIMIT ?",
+            [*values, limit],
+        )
+        return [_run_row(row) for row in rows]
+
+    def run(self, prefix: str) -> RunRow:
+        """The run of this id or unique start of one. Raises StoreError("run_unknown" or "run_ambiguous")."""
+        rows = self._read(
+            "SELECT run_id, created, updated, status, repository, label, request, report "
+            "FROM runs WHERE substr(run_id, 1, ?) = ? LIMIT 3",
+            [len(prefix), prefix],
+        )
+        exact = [row for row in rows if row[0] == prefix]
+        if len(exact or rows) != 1:
+            raise StoreError("run_ambiguous" if rows else "run_unknown", run=prefix)
+        return _run_row((exact or rows)[0])
+
+    def units_of(self, run_id: str) -> int:
+        return int(self._read("SELECT count(*) FROM run_units WHERE run_id=?", [run_id])[0][0])
+
+    def _read(self, sql: str, values: Sequence[str | int]) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+
+
+def _run_row(row: tuple[Any, ...]) -> RunRow:
+    return RunRow(*row)
+
+
+def default_path(checkpoint_path: str = "") -> Path:
+    """Where the store lives: the platform's state directory unless the user's configuration names a file."""
+    if checkpoint_path:
+        return Path(checkpoint_path).expanduser()
+    from platformdirs import user_state_path
+
+    return user_state_path("review-agent") / "store.sqlite3"

@@ -1,0 +1,3 @@
+module cangku.example/worker
+
+go 1.21

@@ -1,0 +1,323 @@
+"""The path gate: the corpus of hostile paths, and what the corpus leaves open."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from review_agent.agent.errors import FileRefused
+from review_agent.tools.files import FileGate, check_write_target
+
+CORPUS = Path(os.environ.get("REVIEW_AGENT_CORPUS", Path(__file__).parents[1] / "corpus")) / "paths"
+CASES = [json.loads(line) for line in (CORPUS / "paths.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@dataclass(frozen=True)
+class Place:
+    tmp: Path
+
+    @property
+    def root(self) -> Path:
+        return self.tmp / "repo"
+
+    @property
+    def out(self) -> Path:
+        return self.tmp / "outside"
+
+    def fill(self, text: str) -> str:
+        names = {"{TMP}": self.tmp, "{ROOT}": self.root, "{OUT}": self.out, "{HOME}": Path.home()}
+        for name, value in names.items():
+            text = text.replace(name, str(value))
+        return text
+
+    def build(self, step: dict[str, Any]) -> None:
+        path = self.root / self.fill(step["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match step["op"]:
+            case "file" | "file_abs":
+                path.write_text(step["text"], encoding="utf-8")
+            case "dir":
+                path.mkdir()
+            case "symlink" | "symlink_root":
+                path.symlink_to(self.fill(step["to"]))
+            case "sparse":
+                with path.open("wb") as file:
+                    file.truncate(step["size"])
+            case "fifo":
+                os.mkfifo(path)
+            case "socket":
+                self.bind(path)
+            case unknown:
+                raise AssertionError(unknown)
+
+    def bind(self, path: Path) -> None:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the name of a socket is limited to some hundred bytes
+        try:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path.resolve())
+    place.root.mkdir()
+    (place.out / "sub").mkdir(parents=True)
+    (place.out / "secret.txt").write_text("S")
+    return place
+
+
+@contextmanager
+def seconds(limit: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not done after {limit} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def swap(place: Place, race: dict[str, Any]) -> Callable[[str], None]:
+    def act(_: str) -> None:
+        victim = place.root / race["path"]
+        if victim.is_dir():
+            shutil.rmtree(victim)
+        else:
+            victim.unlink()
+        victim.symlink_to(race["becomes"]["symlink"])
+
+    return act
+
+
+def attempt(case: dict[str, Any], place: Place) -> bytes | None:
+    """What the operation gives; None for an ordinary refusal."""
+    hook = swap(place, case["race"]) if "race" in case else None
+    gate = FileGate(Path(place.fill(case["root"])), before_open=hook)
+    path = place.fill(case["path"])
+    try:
+        match case["op"]:
+            case "read":
+                return gate.read(path)
+            case "list":
+                return "\n".join(gate.list(path)).encode()
+            case "state_write" | "report_write":
+                check_write_target(place.root / path, root=place.root)
+                return b""
+            case "write":  # there is nothing to call
+                assert {name for name in vars(FileGate) if not name.startswith("_")} == {
+                    "read",
+                    "list",
+                    "walk",
+                    "git_mode",
+                }
+    except FileRefused:
+        pass
+    return None
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_corpus(case: dict[str, Any], place: Place) -> None:
+    for step in case["setup"]:
+        place.build(step)
+    with seconds(5):
+        got = attempt(case, place)
+    if case["verdict"] == "no_escape":
+        assert got != b"S"
+    else:
+        assert (got is not None) == (case["verdict"] == "allow"), case["why"]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("../outside/secret.txt", "outside"),
+        ("/etc/passwd", "outside"),
+        ("leak", "outside"),
+        ("missing.py", "not_found"),
+        ("a.py/b", "not_found"),
+        ("a\0b", "not_found"),
+        ("\ud800", "not_found"),
+        ("src", "not_regular"),
+        ("pipe", "not_regular"),
+        ("big", "too_large"),
+        (".git/config", "git_internal"),
+        (".GIT/config", "git_internal"),
+        (".g\u200cit/config", "git_internal"),
+        ("GIT~1/config", "git_internal"),
+        ("loop", "loop"),
+        ("x/" * 3000, "too_deep"),
+        ("deep/" * 101, "too_deep"),
+        ("src/../" * 500 + "../x", "outside"),  # no descriptor is left open on the way
+    ],
+)
+def test_read_says_why(path: str, key: str, place: Place) -> None:
+    (place.root / "src").mkdir()
+    (place.root / "a.py").write_text("x")
+    (place.root / "big").write_bytes(b"x" * 101)
+    (place.root / "leak").symlink_to(place.out / "secret.txt")
+    (place.root / "loop").symlink_to("loop")
+    os.mkfifo(place.root / "pipe")
+    os.makedirs(place.root / ("deep/" * 101))
+    with seconds(5), pytest.raises(FileRefused) as refusal:
+        FileGate(place.root, max_file_size=100).read(path)
+    assert (refusal.value.key, refusal.value.fields["path"]) == (key, path)
+
+
+def test_a_file_swapped_for_a_link_is_refused(place: Place) -> None:
+    (place.root / "a.py").write_text("x")
+    hook = swap(place, {"path": "a.py", "becomes": {"symlink": "../outside/secret.txt"}})
+    with pytest.raises(FileRefused, match="symlink"):
+        FileGate(place.root, before_open=hook).read("a.py")
+
+
+def test_a_file_swapped_for_a_pipe_does_not_block(place: Place) -> None:
+    (place.root / "a.py").write_text("x")
+
+    def hook(path: str) -> None:
+        (place.root / path).unlink()
+        os.mkfifo(place.root / path)
+
+    with seconds(5), pytest.raises(FileRefused, match="not_regular"):
+        FileGate(place.root, before_open=hook).read("a.py")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null") or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_refused(place: Place) -> None:
+    (place.root / "a.py").write_text("x")
+    (place.root / "a.py").chmod(0)
+    with pytest.raises(FileRefused, match="not_readable"):
+        FileGate(place.root).read("a.py")
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(FileRefused, match="device"):
+        FileGate(Path("/dev")).read("null")
+
+
+def test_absolute_links_inside_work_and_never_lead_to_another_root(place: Place) -> None:
+    (place.root / "a.py").write_text("x")
+    (place.root / "inside").symlink_to(place.root / "a.py")
+    (place.root / "leak").symlink_to(place.out / "secret.txt")
+    gate = FileGate(place.root, allowed_directories=[place.out])
+    assert gate.read("inside") == b"x"
+    assert gate.read(str(place.out / "secret.txt")) == b"S"  # asked for by its name
+    with pytest.raises(FileRefused, match="outside"):
+        gate.read("leak")
+
+
+def test_list_marks_directories_and_hides_git(place: Place) -> None:
+    for name in (".git", "src", "b"):
+        (place.root / name).mkdir()
+    (place.root / "a.py").write_text("x")
+    gate = FileGate(place.root)
+    assert gate.list() == ["a.py", "b/", "src/"]
+    with pytest.raises(FileRefused, match="not_directory"):
+        gate.list("a.py")
+
+
+def test_walk_gives_every_path_in_gits_order(place: Place) -> None:
+    for folder in (".git", "a", "sub/x", "sub/y/.git", "empty"):
+        (place.root / folder).mkdir(parents=True)
+    raw = os.fsdecode(b"\xff.py")
+    for name in (
+        ".git/config",
+        "a/b.py",
+        "a.py",
+        "a-b.py",
+        "sub/x/.git",
+        "sub/x/hidden.py",
+        "sub/y/z.py",
+        raw,
+    ):
+        (place.root / name).write_text("x")
+    (place.root / "up").symlink_to("..")
+    (place.root / "dangling").symlink_to("nowhere")
+    os.mkfifo(place.root / "pipe")
+    gate = FileGate(place.root)
+    found = list(gate.walk())
+    assert found == ["a-b.py", "a.py", "a/b.py", "dangling", "pipe", "sub/x/", "sub/y/", "up", raw]
+    assert [gate.git_mode(path) for path in found] == [
+        *["100644"] * 3,
+        *["120000", "", "160000", "160000", "120000", "100644"],
+    ]
+
+
+def test_git_mode_of_directories_and_programs(place: Place) -> None:
+    (place.root / ".git").mkdir()
+    (place.root / "src").mkdir()
+    (place.root / "run").write_text("x")
+    (place.root / "run").chmod(0o755)
+    gate = FileGate(place.root)
+    assert [gate.git_mode(path) for path in ("", "src", "run")] == ["040000", "040000", "100755"]
+
+
+def test_walk_shows_a_directory_that_is_too_deep(place: Place) -> None:
+    os.makedirs(place.root / ("d/" * 120))
+    (place.root / "d/a.py").write_text("x")
+    assert list(FileGate(place.root).walk()) == ["d/a.py", "d/" * 101]
+
+
+def test_a_missing_root_is_an_error(place: Place) -> None:
+    with pytest.raises(FileRefused, match="not_found"):
+        list(FileGate(place.root / "none").walk())
+
+
+def test_descriptors_are_closed(place: Place) -> None:
+    (place.root / "a").mkdir()
+    (place.root / "a/b.py").write_text("x")
+    before = os.dup(0)
+    os.close(before)
+    gate = FileGate(place.root)
+    gate.read("a/b.py")
+    with pytest.raises(FileRefused):
+        gate.read("a/../../x")
+    list(gate.walk())
+    after = os.dup(0)
+    os.close(after)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        ("repo/new.md", None),
+        ("repo/report.md", None),
+        ("repo/sub/../new.md", None),
+        ("outside/link.md", None),  # the user's own link
+        ("repo/planted.md", "symlink"),
+        ("repo/planted/new.md", "symlink"),
+        ("outside/into/planted.md", "symlink"),  # into the repository by a way of the user's
+        ("repo/.git/hooks/pre-commit", "git_internal"),
+        ("repo/sub", "not_regular"),
+        ("repo/pipe", "not_regular"),
+        ("repo/\0", "not_found"),
+    ],
+)
+def test_check_write_target(target: str, key: str | None, place: Place) -> None:
+    (place.root / "sub").mkdir()
+    (place.root / "report.md").write_text("old")
+    (place.root / "planted.md").symlink_to("../outside/secret.txt")
+    (place.root / "planted").symlink_to("../outside")
+    (place.out / "link.md").symlink_to("secret.txt")
+    (place.out / "into").symlink_to(place.root)
+    os.mkfifo(place.root / "pipe")
+    if key is None:
+        check_write_target(place.tmp / target, root=place.root)
+    else:
+        with pytest.raises(FileRefused, match=key):
+            check_write_target(place.tmp / target, root=place.root)
