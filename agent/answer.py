@@ -21,6 +21,7 @@ from review_agent.agent.answer_fields import (
     summary_of,
 )
 from review_agent.agent.answer_json import (
+    MAX_REPAIR,
     REPAIR_STEPS,
     Part,
     decode,
@@ -33,6 +34,7 @@ from review_agent.agent.errors import AnswerUnreadable
 from review_agent.agent.models import Answer, Candidate
 
 _MAX_TEXT = 1_500_000  # characters looked at; a longer answer counts as cut
+_MAX_BROKEN = 400_000  # of an answer that is not plain JSON
 _MAX_ENTRIES = 6000
 _MAX_DEPTH = 6
 
@@ -103,15 +105,15 @@ class _Pile:
 
     def add(self, value: object, path: str, depth: int = 0) -> None:
         """An element of a findings list: lists in it are flattened, groups by file opened."""
-        if isinstance(value, list) and depth < _MAX_DEPTH:
+        if len(self.entries) >= _MAX_ENTRIES:
+            self.overflow += 1
+        elif isinstance(value, list) and depth < _MAX_DEPTH:
             for item in value:
                 self.add(item, path, depth + 1)
         elif isinstance(value, dict) and _is_group(named(value)):
             self.take(value, path, depth + 1)
-        elif len(self.entries) < _MAX_ENTRIES:
-            self.entries.append((value, path))
         else:
-            self.overflow += 1
+            self.entries.append((value, path))
 
     def take(self, value: object, path: str = "", depth: int = 0) -> None:
         """Anything decoded: the findings lists in it are added."""
@@ -190,13 +192,23 @@ def _read(text: str) -> tuple[_Pile, bool]:
     answers = [(part, pile) for part, pile in parts if _stands_alone(part, pile, text)]
     for part, pile in reversed(answers):
         if pile.entries:
-            return pile, _SPOKEN_KEY.search(text, part.end) is None
-    for part, _ in answers:
-        text = text[: part.start] + " " * (part.end - part.start) + text[part.end :]
+            rest = text[part.end :]
+            return pile, len(rest) <= _MAX_BROKEN and _SPOKEN_KEY.search(rest) is None
+    text = _blanked(text, [part for part, _ in answers])
+    if len(text) > _MAX_BROKEN:
+        return _mend(text[:_MAX_BROKEN], parts, may_be_clean=False)
     refused = _REFUSAL.search(text) or any(pile.refused for _, pile in parts)
     if answers and not refused and not _SPOKEN_KEY.search(text):
         return answers[-1][1], True
     return _mend(text, parts, may_be_clean=not answers)
+
+
+def _blanked(text: str, parts: list[Part]) -> str:
+    ends = [0, *(part.end for part in parts)]
+    starts = [*(part.start for part in parts), len(text)]
+    between = (text[end:start] for end, start in zip(ends, starts, strict=True))
+    gaps = (" " * (part.end - part.start) for part in parts)
+    return "".join(kept + gap for kept, gap in zip(between, [*gaps, ""], strict=True))
 
 
 def _stands_alone(part: Part, pile: _Pile, text: str) -> bool:
@@ -205,7 +217,8 @@ def _stands_alone(part: Part, pile: _Pile, text: str) -> bool:
         return not (text[: part.start] + text[part.end :]).strip("`jsonJSON \r\n\t")
     if not isinstance(part.value, dict) or not pile.answered:
         return False
-    return findings_of(named(part.value)) is not None and text[: part.start].rstrip()[-1:] not in {"[", ","}
+    before = text[max(0, part.start - 200) : part.start].rstrip()
+    return findings_of(named(part.value)) is not None and before[-1:] not in {"[", ","}
 
 
 def _mend(text: str, parts: list[tuple[Part, _Pile]], may_be_clean: bool) -> tuple[_Pile, bool]:
@@ -225,7 +238,7 @@ def _mend(text: str, parts: list[tuple[Part, _Pile]], may_be_clean: bool) -> tup
     starts = sorted({first, max(0, text.rfind("{", 0, spoken.end()))})
     repaired = [pile for pile in (_pile(repair(text[start:], steps)) for start in starts) if pile.answered]
     best = max([*repaired, pieces], key=lambda pile: len(_keep(pile.entries, True)[0]))
-    closed = is_closed(text[first:])
+    closed = len(text) - first <= MAX_REPAIR and is_closed(text[first:])
     if closed and not best.entries:
         # json-repair leaves out what it cannot read: only a list that is written as empty is empty.
         empty = listed is not None and _EMPTY_LIST.match(text, listed.end() - 1) is not None

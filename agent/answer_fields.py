@@ -23,7 +23,8 @@ _NAMES = {
     "path": "path file filename filepath 路径 文件路径 文件 文件名",
     "title": "title headline subject name 标题 问题标题 名称 问题",
     "explanation": "explanation message msg description desc details detail body comment text reason"
-    " rationale issue problem summary content 说明 描述 解释 问题描述 问题说明 详情 详细说明 消息 信息 内容 原因 理由",
+    " rationale issue problem summary content"
+    " 说明 描述 解释 问题描述 问题说明 详情 详细说明 消息 信息 内容 原因 理由",
     "suggestion": "suggestion suggestions recommendation fix advice solution remediation"
     " 建议 修改建议 修复建议 改进建议 解决方案 修复方案",
     "replacement": "replacement suggestedcode fixedcode newcode improvedcode replacementcode"

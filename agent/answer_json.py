@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import SupportsIndex
 
-_MAX_REPAIR = 60_000  # characters json-repair sees
-REPAIR_STEPS = 500_000  # characters it may look at, again and again, before it is stopped
+MAX_REPAIR = 30_000  # characters json-repair sees
+REPAIR_STEPS = 400_000  # characters it may look at, again and again, before it is stopped
 _SCAN_STEPS = 6_000_000  # characters that failed attempts to decode may cost
 _MAX_PARTS = 6000
 
@@ -59,11 +59,11 @@ def scan(text: str) -> Iterator[Part]:
 
 
 def repair(text: str, steps: list[int]) -> object:
-    """What json-repair reads in the text's beginning, or None. Calls with the same `steps` share that budget."""
+    """What json-repair reads in the text's beginning, or None. Calls with the same `steps` share them."""
     from json_repair import repair_json
 
     try:
-        repaired = repair_json(_Metered(text[:_MAX_REPAIR], steps), return_objects=True, skip_json_loads=True)
+        repaired = repair_json(_Metered(text[:MAX_REPAIR], steps), return_objects=True, skip_json_loads=True)
         return decode(json.dumps(repaired))  # frees the strings of their meter
     except (_Exhausted, RecursionError, ValueError, LookupError, TypeError, AttributeError):
         # A third party's parser on text that nobody wrote it for: where it stumbles there is no repair.
@@ -78,7 +78,7 @@ def is_closed(text: str) -> bool:
 
 
 def without_reasoning(text: str) -> str:
-    """Cuts reasoning out, and what follows one that never ends. A tag inside a line of JSON is quoted code."""
+    """Cuts reasoning out, to the end if need be. A tag inside a line of JSON is quoted code."""
     for _ in range(50):
         first = _first_bracket(text)
         opening = next((tag for tag in _THINK.finditer(text) if _is_outside(text, tag.start(), first)), None)
