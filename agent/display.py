@@ -78,7 +78,9 @@ def _json_escape(char: str) -> str:
 
 # Markdown. Forges find mentions, issue numbers and addresses after backslashes are gone, so those do not stop
 # them; inside a code span nothing is found. So plain words stay, any other ASCII run becomes a code span.
-_RUN = re.compile(r"[!-~]+")
+# What already is in backticks stays one span, where it stands alone: two spans that touch would read as one.
+_RUN = re.compile(r"""`[^`]+`(?=[,.;:!?)"']*(?![!-~]))|[!-~]+""")
+_QUOTED = re.compile(r"`([^`]+)`")
 _PLAIN = re.compile(r"(?:[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*%?|-+|)")
 _ISSUE = re.compile(r"(?i:\bgh-\d)")
 # A dot between words makes a link for some renderers, also with non-ASCII words around it.
@@ -109,8 +111,9 @@ def _markdown_run(match: re.Match[str]) -> str:
     head, tail = match[0][: -len(body)] if body else match[0], body[len(core) :]
     cut = tail.rfind(")") + 1 if core.count("(") > core.count(")") else 0
     core, tail = core + tail[:cut], tail[cut:]  # `call()` keeps its brackets
-    if not _PLAIN.fullmatch(core) or _ISSUE.search(core):
-        core = code_span(core)
+    quoted = _QUOTED.fullmatch(core)
+    if quoted or not _PLAIN.fullmatch(core) or _ISSUE.search(core):
+        core = code_span(quoted[1] if quoted else core)
     after = match.string[match.end() : match.end() + 1]
     return head + core + _INNER_DOT.sub(r"\\.", tail + after)[: -1 if after else None]
 

@@ -26,13 +26,18 @@ def messages(lang: str) -> dict[str, dict[str, str]]:
     return tables
 
 
-def say(lang: str, table: str, key: str, **fields: object) -> str:
+def say(lang: str, table: str, key: str, /, **fields: object) -> str:
     """The sentence `[table] key` with its `{fields}` filled in.
 
-    A missing key is a programming error; it shows as the key itself, so that a message is never lost.
+    A missing key or field is a programming error; it shows as the key or `…`, so that a message is never lost.
     """
     template = messages(lang).get(table, {}).get(key)
-    return template.format(**fields) if template is not None else key
+    return template.format_map(_Fields(fields)) if template is not None else key
+
+
+class _Fields(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "…"
 
 
 def digest(*names: str) -> str:

@@ -29,4 +29,4 @@ def render(report: Report, fmt: str, *, width: int = 80, color: bool = False) ->
         from review_agent.agent.reports.sarif import render_sarif
 
         return render_sarif(report)
-    raise UsageError("format_unknown", format=fmt, formats=", ".join(FORMATS))
+    raise UsageError("format_unknown", format=fmt, known=", ".join(FORMATS))

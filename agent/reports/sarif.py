@@ -88,7 +88,7 @@ def _rule(rule_id: str, finding: Finding, words: Words) -> Json:
         properties["security-severity"] = _SECURITY_SEVERITY[finding.severity]
     return {
         "id": rule_id,
-        "shortDescription": {"text": words.say("rule_description", category=category, rule=rule_id)},
+        "shortDescription": {"text": _plain(words.say("rule_description", category=category, rule=rule_id))},
         "defaultConfiguration": {"level": _LEVEL[finding.severity]},
         "properties": properties,
     }

@@ -128,7 +128,6 @@ def _printed(lines: list[Text], color: bool) -> str:
         emoji=False,
         highlight=False,
         legacy_windows=False,
-        _environ={},  # the same bytes wherever it runs
     )
     for line in lines:
         console.print(line, soft_wrap=True)

@@ -98,6 +98,7 @@ PIECES = st.sampled_from(
             "README.md",
         ),
         *("::set-output", "::", "##[add-path]", "/close", "xn--p1ai", '"t"', "'t'"),
+        *("`a`", "`a b`", "`@x`", "`[a](b)`", "``a``"),
     ]
 )
 TEXT = st.one_of(
@@ -204,11 +205,30 @@ def prose(tokens: list[Token]) -> str:
         ("a|b", "`a`\\|`b`"),
         ("    code", "code"),
         ("/close", "`/close`"),
+        ("用 `a` 和 (`b`)。", "用 `a` 和 (`b`)。"),
+        ("用 `a b`, `@c`。", "用 `a b`, `@c`。"),
+        ("`a``b`", "``` `a``b` ```"),
         ("::set-output name=a::b", "`\\x3a:set-output` `name=a::b`"),
     ],
 )
 def test_markdown_text(raw: str, markdown: str) -> None:
     assert markdown_text(raw) == markdown
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        ("http://a.cn", "link_open"),
+        ("www.a.cn", "link_open"),
+        ("пример.рф", "link_open"),
+        ("a@b.cn", "link_open"),
+        ("![a](b)", "image"),
+        ("a <b>", "html_inline"),
+        ("a|b\n-|-", "table_open"),
+    ],
+)
+def test_the_parsers_would_see_it(raw: str, kind: str) -> None:
+    assert kind in kinds(PARSERS["typographer"].parse(raw))
 
 
 def test_markdown_text_takes_linear_time() -> None:

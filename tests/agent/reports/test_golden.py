@@ -1,5 +1,7 @@
-"""Whole reports, byte for byte. `REVIEW_AGENT_UPDATE_GOLDEN=1 pytest tests/agent/reports/test_golden.py` rewrites them:
-then read the difference before committing it."""
+"""Whole reports, byte for byte.
+
+`REVIEW_AGENT_UPDATE_GOLDEN=1 pytest tests/agent/reports/test_golden.py` rewrites them; then read the diff.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from review_agent.agent.reports import FORMATS, render
 
 GOLDEN = Path(__file__).parents[2] / "golden"
