@@ -33,6 +33,7 @@ _SAMPLE = 64 * 1024
 _HEAD = 8000  # what git looks at to tell binary from text
 
 _ASCII = bytes(range(0x80))
+_NOT_C1 = bytes(c for c in range(256) if not 0x80 <= c <= 0x9F)
 _NOT_CONTROL = bytes(c for c in range(256) if c >= 0x20 and c != 0x7F) + b"\t\n\r\f\x0b\b\x1b"
 _MAGIC = (
     b"\x89PNG\r\n\x1a\n",
@@ -77,8 +78,8 @@ def decode(data: bytes) -> Decoded:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return _utf16_unmarked(data) or _other(data)
-    if "\0" in text and (wide := _utf16_unmarked(data)):
+        return _utf16_unmarked(data) or _guessed(data)
+    if b"\0" in data and (wide := _utf16_unmarked(data)):
         return wide
     return Decoded(text, "utf-8")
 
@@ -113,43 +114,62 @@ def _forced(data: bytes, codec: str) -> Decoded:
         return Decoded(data.decode(codec, "replace"), codec, MIXED)
 
 
-def _other(data: bytes) -> Decoded:
-    """Bytes that are neither marked nor valid UTF-8."""
-    return (
-        _nearly_utf8(data)
-        or _declared(data)
-        or _gb18030(data)
-        or _western(data)
-        or _detected(data)
-        or Decoded(data.decode("utf-8", "replace"), "utf-8", MIXED)
-    )
+def _guessed(data: bytes) -> Decoded:
+    """Bytes neither marked nor valid UTF-8. A sample decides, so that a large file costs one decode."""
+    sample = _sample(data)
+    codec = "utf-8"
+    if not _is_nearly_utf8(sample):
+        codec = _declared(data, sample) or _chinese(sample) or _western(sample) or _detected(sample) or codec
+    if codec == "cp1252" and not data.translate(None, _NOT_C1):
+        codec = "latin-1"
+    text, bad = _by_line(data, codec)
+    return Decoded(text, codec, MIXED if bad else "")
 
 
-def _nearly_utf8(data: bytes) -> Decoded | None:
+def _sample(data: bytes) -> bytes:
+    """The first lines that are not ASCII, cut where no character can be cut."""
+    size, lines = 0, []
+    for line in data.split(b"\n"):
+        if not line.isascii():
+            lines.append(line)
+            size += len(line)
+            if size > _SAMPLE:
+                break
+    sample = b"\n".join(lines)
+    if len(sample) <= _SAMPLE:
+        return sample
+    # A blank or a line end is never the second byte of a character.
+    end = max(sample.rfind(b" ", 0, _SAMPLE), sample.rfind(b"\n", 0, _SAMPLE))
+    return sample[: end if end > 0 else _SAMPLE]
+
+
+def _is_nearly_utf8(sample: bytes) -> bool:
     """UTF-8 with some foreign bytes.
 
     In GBK, Big5 and the like one pair in five is by chance a two-byte character of UTF-8; those count little.
     Longer ones hardly ever come about by chance.
     """
-    text = data.decode("utf-8", "replace")
+    text = sample.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     wide = len(_THREE_BYTES_UP.findall(text))
-    believed = wide >= 0.5 * bad or _count_non_ascii(text) - bad >= 3 * bad
-    return Decoded(text, "utf-8", MIXED) if believed else None
+    return wide >= 0.5 * bad or _count_non_ascii(text) - bad >= 3 * bad
 
 
-def _declared(data: bytes) -> Decoded | None:
+def _declared(data: bytes, sample: bytes) -> str:
     cookie = _COOKIE.search(data[:1024])
     if cookie is None:
-        return None
+        return ""
     codec = "big5" if cookie[1].lower() == b"big5" else "gb18030"
-    text, bad = _by_line(data, codec)
-    return Decoded(text, codec, MIXED if bad else "") if bad <= 0.05 * _count_non_ascii(text) else None
+    return codec if _fits(sample, codec) else ""
 
 
-def _gb18030(data: bytes) -> Decoded | None:
-    text, bad = _by_line(data, "gb18030")
-    return Decoded(text, "gb18030", MIXED if bad else "") if _is_chinese(text) else None
+def _chinese(sample: bytes) -> str:
+    return "gb18030" if _is_chinese(_by_line(sample, "gb18030")[0]) else ""
+
+
+def _fits(sample: bytes, codec: str) -> bool:
+    text, bad = _by_line(sample, codec)
+    return bad <= 0.05 * _count_non_ascii(text)
 
 
 def _by_line(data: bytes, codec: str) -> tuple[str, int]:
@@ -168,7 +188,7 @@ def _count_non_ascii(text: str) -> int:
 def _is_chinese(text: str) -> bool:
     """Whether text read as GB18030 is Chinese that people write, by GB2312 rows and by common characters."""
     counts = Counter(text)
-    total = hanzi = plain = kana = common = 0
+    total = hanzi = plain = common = 0
     for char, times in counts.items():
         if char.isascii():
             continue
@@ -180,9 +200,7 @@ def _is_chinese(text: str) -> bool:
             common += times * (char in _COMMON)
         elif 0xA1 <= row <= 0xA3 or row == 0xA9:  # punctuation, full-width forms, box drawing
             plain += times
-        elif row in (0xA4, 0xA5):
-            kana += times
-    if not total or kana * 5 > total or hanzi + plain < 0.7 * total:
+    if not total or hanzi + plain < 0.7 * total:
         return False
     return bool(hanzi) and (hanzi < 4 or common >= 0.25 * hanzi)
 
@@ -192,18 +210,15 @@ _WESTERN_SIGNS = frozenset("\xa0‘’“”–—…•€£§©®°«»·×÷�
 _LONE_LETTERS = frozenset("àáéèíóòúùåöÀÁÉÈÍÓÅÖ")
 
 
-def _western(data: bytes) -> Decoded | None:
-    """Latin-1 or cp1252 when the high bytes are accents inside words, or typographic signs."""
+def _western(sample: bytes) -> str:
+    """cp1252, of which Latin-1 is a part, when high bytes are accents inside words, or typographic signs."""
     try:
-        text = data.decode("cp1252")
+        text = sample.decode("cp1252")
     except UnicodeDecodeError:
-        return None
+        return ""
     runs = [match.groups() for match in _HIGH_RUN.finditer(text)]
     fitting = sum(_fits_western(before, run, after) for before, run, after in runs)
-    if fitting < 0.8 * len(runs):
-        return None
-    c1 = any(0x80 <= byte <= 0x9F for byte in data.translate(None, _ASCII))
-    return Decoded(text, "cp1252" if c1 else "latin-1")
+    return "cp1252" if fitting >= 0.8 * len(runs) else ""
 
 
 def _fits_western(before: str, run: str, after: str) -> bool:
@@ -215,20 +230,16 @@ def _fits_western(before: str, run: str, after: str) -> bool:
     return bool(before or after) or (len(letters) == 1 and letters[0] in _LONE_LETTERS)
 
 
-def _detected(data: bytes) -> Decoded | None:
+def _detected(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    lines = [line for line in data.split(b"\n") if not line.isascii()]
-    sample = b"\n".join(lines)[:_SAMPLE]
     best = from_bytes(sample, cp_isolation=list(_DETECTABLE)).best()
-    if best is None:
-        return None
+    if best is None or not _fits(sample, best.encoding):
+        return ""
     # A few stray bytes are a letter in any single-byte code page: no evidence for one.
     if best.encoding in _SINGLE_BYTE and len(sample.translate(None, _ASCII)) < 8:
-        return None
-    codec = "shift_jis" if best.encoding == "cp932" and _decodes(data, "shift_jis") else best.encoding
-    text, bad = _by_line(data, codec)
-    return Decoded(text, codec, MIXED if bad else "") if bad <= 0.05 * _count_non_ascii(text) else None
+        return ""
+    return "shift_jis" if best.encoding == "cp932" and _decodes(sample, "shift_jis") else best.encoding
 
 
 def _decodes(data: bytes, codec: str) -> bool:

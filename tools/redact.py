@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from review_agent.tools.secrets import find_secrets
 
-from review_agent.tools.secrets import SecretHit, find_secrets
-
-_MARK = re.compile(r"<secret:[a-z0-9-]+>")
 _ROUNDS = 16
 
 
@@ -18,10 +15,10 @@ def mask(text: str) -> str:
 def mask_counted(text: str) -> tuple[str, int]:
     """The masked text, and how many secrets were masked."""
     count = 0
-    # Again until nothing is found: with one value gone, what stood beside it may read as the next.
+    # Again until nothing is found: `token>` of a mark may make a secret of what stands behind it.
     for _ in range(_ROUNDS):
         lines = text.split("\n")
-        hits = [hit for hit in find_secrets(lines) if not _is_mark(lines[hit.line - 1], hit)]
+        hits = find_secrets(lines)
         if not hits:
             break
         count += len(hits)
@@ -30,7 +27,3 @@ def mask_counted(text: str) -> tuple[str, int]:
             lines[hit.line - 1] = f"{line[: hit.start]}<secret:{hit.kind}>{line[hit.end :]}"
         text = "\n".join(lines)
     return text, count
-
-
-def _is_mark(line: str, hit: SecretHit) -> bool:
-    return any(mark.start() <= hit.start and hit.end <= mark.end() for mark in _MARK.finditer(line))

@@ -78,6 +78,7 @@ def test_only_chinese_codecs_can_be_declared(cookie: str) -> None:
     [
         (ZH.encode() + "# 旧注释\n".encode("gbk"), "utf-8", "未处理负数"),
         (b"x = '\xff\xfe\xc0\x80'\nos.system(x)\n", "utf-8", "os.system(x)"),
+        ("é".encode() * 30 + b"\xff\n", "utf-8", "éé"),
         (("// 校验用户口令是否过期\n" * 9).encode("gbk") + b"// \xd0\n// end\n", "gb18030", "// end"),
         (codecs.BOM_UTF8 + b"x\xff\n", "utf-8-sig", "x"),
         (codecs.BOM_UTF16_LE + "x = 1\n".encode("utf-16-le") + b"\0", "utf-16", "x = 1\n"),

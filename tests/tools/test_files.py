@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ def test_corpus(case: dict[str, Any], place: Place) -> None:
     [
         ("../outside/secret.txt", "outside"),
         ("/etc/passwd", "outside"),
+        ("{ROOT}-evil/a.py", "outside"),  # though the root has an a.py
         ("leak", "outside"),
         ("missing.py", "not_found"),
         ("a.py/b", "not_found"),
@@ -173,6 +175,7 @@ def test_read_says_why(path: str, key: str, place: Place) -> None:
     (place.root / "loop").symlink_to("loop")
     os.mkfifo(place.root / "pipe")
     os.makedirs(place.root / ("deep/" * 101))
+    path = place.fill(path)
     with seconds(5), pytest.raises(FileRefused) as refusal:
         FileGate(place.root, max_file_size=100).read(path)
     assert (refusal.value.key, refusal.value.fields["path"]) == (key, path)
@@ -202,6 +205,20 @@ def test_an_unreadable_file_is_refused(place: Place) -> None:
     (place.root / "a.py").chmod(0)
     with pytest.raises(FileRefused, match="not_readable"):
         FileGate(place.root).read("a.py")
+
+
+def test_a_pipe_is_not_even_opened(place: Place) -> None:
+    os.mkfifo(place.root / "pipe")
+    opened: list[str] = []
+    with pytest.raises(FileRefused, match="not_regular"):
+        FileGate(place.root, before_open=opened.append).read("pipe")
+    assert opened == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that is longer than it says")
+def test_never_reads_more_than_the_limit() -> None:
+    with pytest.raises(FileRefused, match="too_large"):
+        FileGate(Path(f"/proc/{os.getpid()}"), max_file_size=100).read("status")
 
 
 def test_a_device_is_refused() -> None:

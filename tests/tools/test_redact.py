@@ -46,6 +46,7 @@ def test_count() -> None:
 
 
 @given(st.text())
+@example(_SECRETS[0] + "!h7Kd92!kLq8AB</b>")
 @example('password = "a\\"b<secret:jwt>c9!x"')
 @example("token=<secret:token>&password=h7Kd92!ksLq")
 @settings(max_examples=300)

@@ -157,6 +157,8 @@ def test_other_shapes(kind: str, line: str) -> None:
         'api_key = "<your-api-key>"',
         'token = "dummy-token-123456"',
         'password = "test1234"',
+        'password = "release-2024-final"',
+        "amqp://svc9data:svc9data@host",
         'password = ""',
         "postgres://user:password@localhost/db",
         "mysql://root:root@127.0.0.1",
