@@ -9,7 +9,8 @@ from importlib import import_module
 import click
 
 from review_agent.agent.errors import ReviewError
-from review_agent.prompts import DEFAULT_LANG, LANGS, messages, say
+from review_agent.agent.wording import sentence
+from review_agent.prompts import DEFAULT_LANG, LANGS, say
 
 COMMANDS = {
     "run": "review_agent.agent.commands.run",
@@ -119,7 +120,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     lang = language(argv, environ)
     root = Root(
         "review-agent",
-        params=[_version_option(lang)],
+        params=[_version_option(lang), _lang_option(lang)],
         help=say(lang, "help", "command_root"),
         options_metavar=say(lang, "help", "options_metavar"),
         subcommand_metavar=say(lang, "help", "subcommand_metavar"),
@@ -152,14 +153,6 @@ def complain(text: str, lang: str) -> None:
     click.echo(terminal_text(say(lang, "errors", "prefix", text=text)), err=True)
 
 
-def sentence(exc: ReviewError, lang: str) -> str:
-    """What an error says: `key` of `[errors]`, or `table.key`."""
-    table, dot, key = exc.key.rpartition(".")
-    if not dot:
-        table = "errors" if exc.key in messages(lang)["errors"] else "reasons"
-    return say(lang, table, key, **exc.fields)
-
-
 def _version_option(lang: str) -> click.Option:
     def show(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
@@ -171,6 +164,14 @@ def _version_option(lang: str) -> click.Option:
     return click.Option(
         ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=show,
         help=say(lang, "help", "version"),
+    )  # fmt: skip
+
+
+def _lang_option(lang: str) -> click.Option:
+    """Accepted before the command too; `language` has read it already."""
+    return click.Option(
+        ["--lang"], type=click.Choice(LANGS), metavar="|".join(LANGS), expose_value=False,
+        help=say(lang, "config", "lang"),
     )  # fmt: skip
 
 

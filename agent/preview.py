@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from review_agent.agent.cli import sentence
 from review_agent.agent.display import inline
 from review_agent.agent.engine import Engine, open_engine
 from review_agent.agent.errors import EngineError
@@ -14,6 +13,7 @@ from review_agent.agent.progress import duration
 from review_agent.agent.planner import Plan, make_plan, narrowed
 from review_agent.agent.session import model_key, open_store
 from review_agent.agent.target import Target, select
+from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 

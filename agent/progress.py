@@ -14,6 +14,7 @@ from review_agent.agent.models import Analysis, Finding, ReviewUnit
 from review_agent.prompts import say
 
 HEARTBEAT_SECONDS = 30.0
+STATE_SECONDS = 2.0  # a fast server would flood a log with state lines
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Progress:
     _files: int = 0
     _seen: set[str] = field(default_factory=set)
     _found: int = 0
+    _said: float = 0.0
     _status: bool = False
 
     def line(self, key: str, **fields: object) -> None:
@@ -89,8 +91,12 @@ class Progress:
             reason = next(a.failure for a in analyses if a.unit.path == path and a.failure)
             self.line("failed", path=inline(path), reason=say(self.lang, "reasons", reason))
         if forecast is not None:
-            forecast.record(sum(a.unit.tokens for a in analyses), self.clock() - self._started)
-            self._state("state")
+            now = self.clock()
+            forecast.record(sum(a.unit.tokens for a in analyses), now - self._started)
+            early_or_last = forecast.done_requests <= 2 or forecast.done_requests == forecast.requests
+            if early_or_last or now - self._said >= STATE_SECONDS:
+                self._said = now
+                self._state("state")
 
     def finding(self, finding: Finding) -> None:
         self._found += 1

@@ -66,6 +66,7 @@ class Review:
     analyses: dict[tuple[str, int], Analysis] = field(default_factory=dict)
     stopped: str = ""
     _ledger: Ledger | None = None
+    _checked: list[tuple[Finding, str]] | None = None
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -120,11 +121,14 @@ class Review:
         return [verdict.finding for verdict in verdicts if verdict.outcome is Outcome.REPORTED]
 
     def _checks(self) -> list[tuple[Finding, str]]:
-        return [
-            (complete(finding, context), "")
-            for context in self.plan.contexts.values()
-            for finding in check(context.file, self.settings.lang)
-        ]
+        """Findings of the checks that need no model; computed once."""
+        if self._checked is None:
+            self._checked = [
+                (complete(finding, context), "")
+                for context in self.plan.contexts.values()
+                for finding in check(context.file, self.settings.lang)
+            ]
+        return self._checked
 
     def _files(self) -> dict[str, SourceFile]:
         return {path: context.file for path, context in self.plan.contexts.items()}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from review_agent.agent.classify import notebook_text, skip_by_path, skip_reason
+from review_agent.agent.classify import is_notebook, notebook_lines, notebook_text, skip_by_path, skip_reason
 from review_agent.agent.errors import FileRefused, TargetError
 from review_agent.agent.languages import detect
 from review_agent.agent.models import Change, FileDiff, FileResult, FileStatus, Hunk, Note, SourceFile
@@ -332,10 +332,17 @@ def _source(entry: Entry) -> SourceFile:
     diff = entry.diff
     data = entry.data if entry.data is not None else _hunk_bytes(diff)
     decoded = decode(data)
-    text = (notebook_text(decoded.text) if entry.path.endswith(".ipynb") else None) or decoded.text
+    text, known, notes = decoded.text, None, []
+    if decoded.note:
+        notes.append(Note(decoded.note))
+    if is_notebook(entry.path) and entry.data is not None:
+        known = notebook_lines(text)  # the cells' sources; outputs are not for a model
+        cells = notebook_text(text) if known is None else None
+        if cells is not None:
+            text = cells
+            notes.append(Note("notebook_as_text"))
     lines = split_lines(text)
     change = diff.change if diff is not None else Change.WHOLE
-    known = None
     if entry.data is None and diff is not None:
         lines, known = _sparse(diff, decoded.encoding)
     changed = _changed(diff, len(lines))
@@ -349,7 +356,7 @@ def _source(entry: Entry) -> SourceFile:
         changed=changed,
         hunks=diff.hunks if diff is not None else (),
         encoding=decoded.encoding,
-        notes=(Note(decoded.note),) if decoded.note else (),
+        notes=tuple(notes),
         known=known,
     )
 

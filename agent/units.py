@@ -67,7 +67,7 @@ def _wanted(file: SourceFile, symbols: Sequence[Symbol], shape: Shape) -> list[i
     """Line numbers to show, sorted."""
     total = len(file.lines)
     if file.changed is None:
-        return list(range(1, total + 1))
+        return [number for number in range(1, total + 1) if file.known is None or number in file.known]
     lines: set[int] = set()
     spots = set(file.changed)
     for hunk in file.hunks:

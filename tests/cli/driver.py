@@ -1,0 +1,107 @@
+"""The installed command against a mock model server, as a user would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "demo-repo"
+
+
+@dataclass
+class Server:
+    """A running mock server; `requests()` are the model requests it logged, in order of arrival."""
+
+    url: str
+    log: Path
+    dump: Path
+    process: subprocess.Popen[bytes]
+
+    def requests(self) -> list[dict[str, object]]:
+        if not self.log.exists():
+            return []
+        rows = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return sorted((row for row in rows if not row.get("side")), key=lambda row: row["n"])
+
+    def prompts(self) -> list[str]:
+        return [path.read_text(encoding="utf-8") for path in sorted(self.dump.glob("*.txt"))]
+
+    def configure(self, **config: object) -> None:
+        request = urllib.request.Request(f"{self.url}/__mock/config", json.dumps(config).encode())
+        urllib.request.urlopen(request, timeout=5).close()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Cli:
+    """Starts the installed `review-agent` with a private home."""
+
+    home: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        state = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "CONFIG", "CACHE")}
+        return {**kept, "HOME": str(self.home), **state, **self.env, **extra}
+
+    def argv(self, *args: str | Path) -> list[str]:
+        script = Path(sys.executable).parent / "review-agent"
+        return [str(script), *map(str, args)]
+
+    def run(
+        self,
+        *args: str | Path,
+        cwd: Path | None = None,
+        stdin: bytes = b"",
+        timeout: float = 60,
+        **extra: str,
+    ) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            self.argv(*args),
+            cwd=cwd or self.home,
+            env=self.environment(**extra),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr + done.stdout, done.stderr.decode()
+        return done
+
+    def json(self, *args: str | Path, code: int = 0, **extra: str) -> dict[str, object]:
+        done = self.run(*args, "--format", "json", **extra)
+        assert done.returncode == code, (done.returncode, done.stderr.decode(), done.stdout.decode()[:2000])
+        report: dict[str, object] = json.loads(done.stdout)
+        return report
+
+    def start(self, *args: str | Path, cwd: Path | None = None, **extra: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.argv(*args),
+            cwd=cwd or self.home,
+            env=self.environment(**extra),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+def steady(report: dict[str, object]) -> dict[str, object]:
+    """A report without what may differ between equal runs: ids, times, usage."""
+    return {key: value for key, value in report.items() if key not in ("run_id", "created", "usage")}
