@@ -91,7 +91,7 @@ class Analyzer:
     asker: Asker
     budget: Budget
     meter: Meter
-    redact: Callable[[str], str]
+    redact: Callable[[str], tuple[str, int]]  # masked text, number of secrets masked
     on_sent: Callable[[Sent], None] = lambda _: None
     on_text: Callable[[str], None] = lambda _: None
     health: Health = field(default_factory=Health)
@@ -161,9 +161,7 @@ class Analyzer:
         user = self.asker.user(units, error)
         redactions = 0
         if self.backend.endpoint.trust is not TrustClass.LOOPBACK:
-            masked = self.redact(user)
-            redactions = masked.count("<secret:") - user.count("<secret:")
-            user = masked
+            user, redactions = self.redact(user)
         system = self.asker.system()
         request = ChatRequest(
             model=self.model,

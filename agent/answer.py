@@ -155,7 +155,7 @@ class _Pile:
             self.add(found, path, depth)
         elif isinstance(found, dict):  # findings grouped by severity, number or file
             for item in found.values():
-                if isinstance(item, dict) and says_something(named(item)):
+                if holds_objects(item) or (isinstance(item, dict) and says_something(named(item))):
                     self.add(item, path, depth + 1)
                 else:
                     self.take(item, path, depth + 1)
@@ -190,11 +190,11 @@ def _read(text: str) -> tuple[_Pile, bool]:
         text = text.translate(_WIDE)
     parts = [(part, _pile(part.value)) for part in scan(text)]
     answers = [(part, pile) for part, pile in parts if _stands_alone(part, pile, text)]
+    text = _blanked(text, [part for part, _ in answers])
     for part, pile in reversed(answers):
         if pile.entries:
             rest = text[part.end :]
             return pile, len(rest) <= _MAX_BROKEN and _SPOKEN_KEY.search(rest) is None
-    text = _blanked(text, [part for part, _ in answers])
     if len(text) > _MAX_BROKEN:
         return _mend(text[:_MAX_BROKEN], parts, may_be_clean=False)
     refused = _REFUSAL.search(text) or any(pile.refused for _, pile in parts)

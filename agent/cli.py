@@ -32,8 +32,13 @@ class Localised(click.Command):
         formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), prefix=prefix)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [row for row in (param.get_help_record(ctx) for param in self.get_params(ctx)) if row]
-        with formatter.section(say(self.lang, "help", "options_title")):
+        records = (param.get_help_record(ctx) for param in self.get_params(ctx))
+        self.write_table(formatter, "options_title", [row for row in records if row and row[1]])
+
+    def write_table(self, formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str]]) -> None:
+        formatter.write_paragraph()
+        formatter.write(say(self.lang, "help", title) + "\n")
+        with formatter.indentation():
             formatter.write_dl(rows)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
@@ -50,8 +55,7 @@ class LocalisedGroup(Localised, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, self.summary_of(name)) for name in self.list_commands(ctx)]
-        with formatter.section(say(self.lang, "help", "commands_title")):
-            formatter.write_dl(rows)
+        self.write_table(formatter, "commands_title", rows)
 
     def summary_of(self, name: str) -> str:
         command = self.commands.get(name)

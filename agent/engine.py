@@ -10,7 +10,7 @@ from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing
 from review_agent.agent.models import EngineInfo, Note, TrustClass
 from review_agent.agent.settings import Settings
 from review_agent.tools.backends import Backend, ModelInfo
-from review_agent.tools.endpoints import Endpoint, make_client, make_endpoint, ollama_url
+from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
 
 LM_STUDIO = "http://127.0.0.1:1234/v1"
 DEMO_MODELS = re.compile(r"smollm2?[:-]135m", re.I)
@@ -32,11 +32,18 @@ class Engine:
         return bool(DEMO_MODELS.search(self.model.name))
 
 
+def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Raise what `open_engine` would raise when nothing listens, before anything heavy is imported or read."""
+    _refuse_unbuilt(settings)
+    endpoint = _endpoint(settings, environ)
+    if endpoint.trust is TrustClass.LOOPBACK and not listening(endpoint):
+        key = "engine_unavailable" if settings.base_url else "no_engine"
+        raise ModelUnavailable(key, url=endpoint.url)
+
+
 async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
     """The engine of a run. Raises an EngineError that says how to get one."""
-    if settings.mode in ("hybrid", "cloud") or settings.backend in ("anthropic", "embedded"):
-        wanted = settings.mode if settings.mode in ("hybrid", "cloud") else settings.backend
-        raise UsageError("engine_not_built", engine=wanted)
+    _refuse_unbuilt(settings)
     backend = await _backend(settings, environ)
     try:
         model, notes = await _model(backend, settings.model)
@@ -47,11 +54,21 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
     return Engine(backend, model, info, notes)
 
 
+def _refuse_unbuilt(settings: Settings) -> None:
+    if settings.mode in ("hybrid", "cloud") or settings.backend in ("anthropic", "embedded"):
+        wanted = settings.mode if settings.mode in ("hybrid", "cloud") else settings.backend
+        raise UsageError("engine_not_built", engine=wanted)
+
+
+def _endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
+    default = LM_STUDIO if settings.backend == "openai" else ollama_url(environ.get("OLLAMA_HOST"))
+    return _trusted(settings.base_url or default, settings)
+
+
 async def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
+    endpoint = _endpoint(settings, environ)
     if settings.backend == "openai":
-        return _openai(_trusted(settings.base_url or LM_STUDIO, settings), settings, environ)
-    url = settings.base_url or ollama_url(environ.get("OLLAMA_HOST"))
-    endpoint = _trusted(url, settings)
+        return _openai(endpoint, settings, environ)
     if settings.backend == "ollama" or not settings.base_url:
         return await _reachable(_ollama(endpoint, settings, environ))
     if await _speaks_ollama(endpoint, settings, environ):

@@ -31,7 +31,7 @@ from review_agent.agent.target import Selection, Target
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
 from review_agent.tools.evidence import check
-from review_agent.tools.redact import mask
+from review_agent.tools.redact import mask_counted
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Review:
 
     def _analyzer(self, backend: Backend) -> Analyzer:
         analyzer = Analyzer(
-            backend, self.engine.model, self.plan.asker, self.plan.budget, self.meter, redact=mask
+            backend, self.engine.model, self.plan.asker, self.plan.budget, self.meter, redact=mask_counted
         )
         if backend.endpoint.trust is not TrustClass.LOOPBACK:
             self._ledger = Ledger(backend.endpoint.host, self.engine.model)

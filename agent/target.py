@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from review_agent.agent.classify import is_notebook, notebook_lines, notebook_text, skip_by_path, skip_reason
+from review_agent.agent.classify import skip_by_path
 from review_agent.agent.errors import FileRefused, TargetError
-from review_agent.agent.languages import detect
-from review_agent.agent.models import Change, FileDiff, FileResult, FileStatus, Hunk, Note, SourceFile
+from review_agent.agent.models import Change, FileDiff, FileResult, Hunk, Note, SourceFile
+from review_agent.agent.source import SUBMODULE, SYMLINK, Entry, judge, last_line
 from review_agent.tools.diff import parse_diff
-from review_agent.tools.encoding import decode, split_lines
 from review_agent.tools.files import FileGate
 from review_agent.tools.git import Repository, find
 
-SYMLINK, SUBMODULE = "120000", "160000"
+_NO_MODE = "000000"
+_FOLDERS = ("040000", SUBMODULE)
+MAX_SPARSE_LINES = 20_000_000  # of all files of a diff file together; unknown lines are kept as empty ones
 MAX_DIFF_BYTES = 256 * 1024 * 1024
 
 
@@ -25,8 +26,8 @@ MAX_DIFF_BYTES = 256 * 1024 * 1024
 class Target:
     """What was asked for. `kind`: tree, working, staged, range, commit or diff.
 
-    `base` and `head` are as the user wrote them until `pin` replaced them by commit ids, so that a resumed run
-    reviews the same commits.
+    `base` and `head` are as the user wrote them until `select` replaced them by commit ids, so that a resumed
+    run reviews the same commits.
     """
 
     kind: str
@@ -57,17 +58,6 @@ class Selection:
     base_commit: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A selected path before its content was judged."""
-
-    path: str
-    data: bytes | None
-    mode: str = "100644"
-    diff: FileDiff | None = None
-    refused: str = ""
-
-
 def make_target(
     root: Path,
     *,
@@ -88,11 +78,13 @@ def make_target(
     }
     kinds = [kind for kind, on in asked.items() if on]
     if len(kinds) > 1:
-        raise TargetError("target_conflict", options="、".join(_OPTION[kind] for kind in kinds))
-    if not root.exists():
+        raise TargetError("target_conflict", options=", ".join(_OPTION[kind] for kind in kinds))
+    if not os.path.lexists(root):
         raise TargetError("path_missing", path=str(root))
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise TargetError("path_not_folder", path=str(root))
+    if "" in (base, head, commit):  # a variable of a CI script that is not set
+        raise TargetError("ref_unknown", ref="")
     kind = kinds[0] if kinds else "tree"
     if kind == "range":
         return Target(kind, str(root), base=base or "", head=head or "HEAD")
@@ -130,7 +122,7 @@ def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
     root = Path(target.root).resolve()
     location = find(root)
     if target.kind == "diff":
-        gate = FileGate(root, max_file_size=max_file_size)
+        gate = FileGate(location.root if location is not None else root, max_file_size=max_file_size)
         return _selection(_from_diff_file(target, gate), {}, ()), target
     if location is None:
         if target.kind != "tree":
@@ -139,11 +131,8 @@ def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
         return _selection(_from_folder(gate), {}, (Note("plain_folder"),)), target
     with Repository(location) as repo:
         gate = FileGate(location.root, max_file_size=max_file_size)
-        reader = _Reader(repo, gate, max_file_size)
+        reader = _Reader(repo, gate, max_file_size, _prefix(root, location.root))
         entries, pinned, notes = reader.entries(target)
-        prefix = _prefix(root, location.root)
-        if prefix:
-            entries = [entry for entry in entries if entry.path.startswith(prefix)]
         churn = repo.churn() if target.kind == "tree" else {}
         if repo.shallow:
             notes = (*notes, Note("shallow_clone"))
@@ -157,12 +146,13 @@ def _prefix(root: Path, top: Path) -> str:
 
 
 class _Reader:
-    """Lists a repository's target and reads the new side of each file."""
+    """Lists a repository's target below `prefix` and reads the new side of each file."""
 
-    def __init__(self, repo: Repository, gate: FileGate, max_file_size: int) -> None:
+    def __init__(self, repo: Repository, gate: FileGate, max_file_size: int, prefix: str) -> None:
         self.repo = repo
         self.gate = gate
         self.max_file_size = max_file_size
+        self.prefix = prefix
         self.base_commit = ""
 
     def entries(self, target: Target) -> tuple[list[Entry], Target, tuple[Note, ...]]:
@@ -171,54 +161,82 @@ class _Reader:
         if target.kind == "working":
             return self._working(), target, ()
         if target.kind == "staged":
-            diffs = parse_diff(self.repo.diff(self.repo.head() or self.repo.empty_tree, cached=True))
-            return self._from_blobs(diffs), target, ()
+            return self._staged(), target, ()
         if target.kind == "range":
             return self._range(target)
         return self._commit(target)
 
     def _tree(self) -> list[Entry]:
-        return [self._from_disk(entry.path, entry.mode) for entry in self.repo.listed()]
+        return [
+            Entry(entry.path, None, entry.mode, refused="not_checked_out")
+            if entry.absent
+            else self._from_disk(entry.path, entry.mode)
+            for entry in self.repo.listed()
+            if entry.path.startswith(self.prefix)
+        ]
 
     def _working(self) -> list[Entry]:
         base = self.repo.head() or self.repo.empty_tree
-        diffs = parse_diff(self.repo.diff(base, work_tree=True))
+        diffs = self._below(parse_diff(self.repo.diff(base, work_tree=True)))
         entries = [self._from_disk(diff.path, diff.new_mode, diff) for diff in diffs]
-        known = {entry.path for entry in entries}
+        known = {entry.path for entry in entries if entry.diff and entry.diff.change is not Change.DELETED}
         for path in self.repo.untracked():
-            if path not in known:
-                entry = self._from_disk(path, "")
-                entries.append(replace(entry, diff=FileDiff(path, path, Change.ADDED)))
+            if path.startswith(self.prefix) and path not in known:
+                entries.append(self._from_disk(path, "", FileDiff(path, path, Change.ADDED)))
         return entries
+
+    def _staged(self) -> list[Entry]:
+        entries = self._between(self.repo.head() or self.repo.empty_tree, cached=True)
+        conflicts = [path for path in self.repo.unmerged() if path.startswith(self.prefix)]
+        return [*entries, *(Entry(path, None, refused="unmerged") for path in conflicts)]
 
     def _range(self, target: Target) -> tuple[list[Entry], Target, tuple[Note, ...]]:
         head = self.repo.resolve(target.head)
         tip = self.repo.resolve(target.base or "HEAD")
         base = self.repo.merge_base(tip, head)
         self.base_commit = base
-        diffs = parse_diff(self.repo.diff(base, head))
-        return self._from_blobs(diffs), replace(target, base=base, head=head), ()
+        return self._between(base, head), replace(target, base=base, head=head), ()
 
     def _commit(self, target: Target) -> tuple[list[Entry], Target, tuple[Note, ...]]:
         commit = self.repo.resolve(target.head)
         parents = self.repo.parents(commit)
         notes = (Note("merge_first_parent", {"commit": commit[:12]}),) if len(parents) > 1 else ()
-        base = parents[0] if parents else self.repo.empty_tree
-        if not parents and self.repo.shallow:
+        if self.repo.at_shallow_edge(commit):
             raise TargetError("commit_at_shallow_edge", commit=commit[:12])
         self.base_commit = parents[0] if parents else ""
-        diffs = parse_diff(self.repo.diff(base, commit))
-        return self._from_blobs(diffs), replace(target, head=commit), notes
+        base = parents[0] if parents else self.repo.empty_tree
+        return self._between(base, commit), replace(target, head=commit), notes
+
+    def _below(self, diffs: list[FileDiff]) -> list[FileDiff]:
+        return [diff for diff in diffs if diff.path.startswith(self.prefix)]
+
+    def _between(self, *between: str, cached: bool = False) -> list[Entry]:
+        """Changed files with the content of their new blobs."""
+        missing = self.repo.unreadable(*between, cached=cached)
+        data = self.repo.diff(*between, cached=cached, without=[entry.path for entry in missing])
+        entries = self._from_blobs(self._below(parse_diff(data)))
+        for gone in missing:
+            if gone.path.startswith(self.prefix):
+                deleted = gone.mode == _NO_MODE
+                entries.append(Entry(gone.path, None, refused="deleted" if deleted else "blob_missing"))
+        return entries
 
     def _from_disk(self, path: str, mode: str, diff: FileDiff | None = None) -> Entry:
-        if mode in (SUBMODULE, SYMLINK) or (diff is not None and diff.change is Change.DELETED):
-            return Entry(path, None, mode or "100644", diff)
-        if path.endswith("/"):  # git lists a nested repository as one untracked entry
+        """What stands at a path now. `mode` is what git noted, '' for an untracked file."""
+        if diff is not None and diff.change is Change.DELETED:
+            return Entry(path, None, diff=diff)
+        if mode == SUBMODULE or path.endswith("/"):  # git lists a nested repository as one untracked entry
             return Entry(path, None, SUBMODULE, diff)
         try:
-            return Entry(path, self.gate.read(path), mode or "100644", diff)
+            found = self.gate.git_mode(path)
+            if found == SYMLINK:
+                return Entry(path, None, SYMLINK, diff)
+            if found in _FOLDERS:
+                return Entry(path, None, diff=diff, refused="deleted")
+            return Entry(path, self.gate.read(path), found or "100644", diff)
         except FileRefused as exc:
-            return Entry(path, None, mode or "100644", diff, refused=exc.key)
+            gone = mode and diff is None and exc.key == "not_found"  # deleted, and not committed yet
+            return Entry(path, None, diff=diff, refused="deleted" if gone else exc.key)
 
     def _from_blobs(self, diffs: list[FileDiff]) -> list[Entry]:
         blobs = self.repo.blobs((diff.new_blob for diff in diffs), self.max_file_size)
@@ -234,19 +252,22 @@ class _Reader:
 
 
 def _from_folder(gate: FileGate) -> list[Entry]:
-    entries = []
-    for path in gate.walk():
-        if path.endswith("/"):
-            entries.append(Entry(path, None, SUBMODULE))
-            continue
-        if skip_by_path(path) == "vendored":
-            entries.append(Entry(path, b"", refused="vendored"))
-            continue
+    return [_of_folder(gate, path) for path in gate.walk()]
+
+
+def _of_folder(gate: FileGate, path: str) -> Entry:
+    if path.endswith("/"):  # one that was not entered
         try:
-            entries.append(Entry(path, gate.read(path)))
+            return Entry(path, None, gate.git_mode(path))
         except FileRefused as exc:
-            entries.append(Entry(path, None, refused=exc.key))
-    return entries
+            return Entry(path, None, refused=exc.key)
+    if skip_by_path(path) == "vendored":  # often the most of a folder, so not read
+        return Entry(path, None, refused="vendored")
+    try:
+        mode = gate.git_mode(path)
+        return Entry(path, None if mode == SYMLINK else gate.read(path), mode or "100644")
+    except FileRefused as exc:
+        return Entry(path, None, refused=exc.key)
 
 
 def _from_diff_file(target: Target, gate: FileGate) -> list[Entry]:
@@ -254,18 +275,36 @@ def _from_diff_file(target: Target, gate: FileGate) -> list[Entry]:
     diffs = parse_diff(target.diff_text)
     if not diffs and target.diff_text.strip():
         raise TargetError("diff_no_files", path=target.diff_file)
+    _check_once(diffs)
     entries = []
+    room = MAX_SPARSE_LINES
     for diff in diffs:
         data: bytes | None = None
+        refused = ""
         if diff.change is not Change.DELETED and diff.hunks:
             try:
                 data = gate.read(diff.path)
             except FileRefused:
                 data = None
-            if data is not None and not _agrees(data, diff.hunks):
+            if data is None or not _agrees(data, diff.hunks):
                 data = None
-        entries.append(Entry(diff.path, data, diff.new_mode or "100644", diff))
+                room -= last_line(diff)
+                refused = "too_large" if room < 0 else ""
+        entries.append(Entry(diff.path, data, diff.new_mode or "100644", diff, refused))
     return entries
+
+
+def _check_once(diffs: list[FileDiff]) -> None:
+    """A path may come twice only as a deletion and an addition, the way git writes a type change.
+
+    In a series of patches each has line numbers of its own, and a later one would hide an earlier one.
+    """
+    seen: dict[str, set[bool]] = {}
+    for diff in diffs:
+        deleted = diff.change is Change.DELETED
+        if deleted in seen.setdefault(diff.path, set()):
+            raise TargetError("diff_repeats", path=diff.path)
+        seen[diff.path].add(deleted)
 
 
 def _agrees(data: bytes, hunks: tuple[Hunk, ...]) -> bool:
@@ -273,8 +312,9 @@ def _agrees(data: bytes, hunks: tuple[Hunk, ...]) -> bool:
     return all(
         [line.rstrip(b"\r") for line in hunk.new_lines]
         == lines[hunk.new_start - 1 : hunk.new_start - 1 + hunk.new_count]
-        for hunk in hunks
         if hunk.new_count
+        else hunk.new_start < len(lines)
+        for hunk in hunks
     )
 
 
@@ -282,102 +322,10 @@ def _selection(entries: list[Entry], churn: Mapping[str, int], notes: tuple[Note
     files: dict[str, SourceFile] = {}
     skipped: dict[str, FileResult] = {}
     for entry in entries:
-        judged = _judge(entry)
+        judged = judge(entry)
         if isinstance(judged, SourceFile):
             files[judged.path] = judged
             skipped.pop(judged.path, None)
         elif judged.path not in files:  # a type change comes as a deletion and an addition of one path
             skipped[judged.path] = judged
     return Selection(tuple(files.values()), tuple(skipped.values()), churn, notes)
-
-
-def _judge(entry: Entry) -> SourceFile | FileResult:
-    reason = _skip(entry)
-    if reason:
-        status = FileStatus.FAILED if reason in _NOT_BY_RULE else FileStatus.SKIPPED
-        return FileResult(entry.path, status, reason)
-    return _source(entry)
-
-
-# A file that should be there and cannot be had is a failure; everything else is a rule about what is reviewed.
-_NOT_BY_RULE = frozenset({"blob_missing", "not_readable", "not_found"})
-
-
-def _skip(entry: Entry) -> str:
-    diff = entry.diff
-    if entry.mode == SUBMODULE or entry.mode == SYMLINK:
-        return "submodule" if entry.mode == SUBMODULE else "symlink"
-    if entry.refused:
-        return entry.refused
-    if diff is not None:
-        if diff.change is Change.DELETED:
-            return "deleted"
-        if diff.binary:
-            return "binary"
-        if not diff.hunks and diff.change in (Change.RENAMED, Change.COPIED):
-            return "renamed_only"
-        if not diff.hunks and diff.change is Change.MODE:
-            return "mode_only"
-    data = entry.data if entry.data is not None else _hunk_bytes(diff)
-    return skip_reason(entry.path, data, mode=entry.mode) or ""
-
-
-def _hunk_bytes(diff: FileDiff | None) -> bytes:
-    if diff is None:
-        return b""
-    return b"\n".join(line for hunk in diff.hunks for line in hunk.new_lines) + b"\n" if diff.hunks else b""
-
-
-def _source(entry: Entry) -> SourceFile:
-    diff = entry.diff
-    data = entry.data if entry.data is not None else _hunk_bytes(diff)
-    decoded = decode(data)
-    text, known, notes = decoded.text, None, []
-    if decoded.note:
-        notes.append(Note(decoded.note))
-    if is_notebook(entry.path) and entry.data is not None:
-        known = notebook_lines(text)  # the cells' sources; outputs are not for a model
-        cells = notebook_text(text) if known is None else None
-        if cells is not None:
-            text = cells
-            notes.append(Note("notebook_as_text"))
-    lines = split_lines(text)
-    change = diff.change if diff is not None else Change.WHOLE
-    if entry.data is None and diff is not None:
-        lines, known = _sparse(diff, decoded.encoding)
-    changed = _changed(diff, len(lines))
-    first = lines[0] if lines else ""
-    return SourceFile(
-        path=entry.path,
-        language=detect(entry.path, first),
-        lines=lines,
-        blob=hashlib.sha256(data).hexdigest(),
-        change=change,
-        changed=changed,
-        hunks=diff.hunks if diff is not None else (),
-        encoding=decoded.encoding,
-        notes=tuple(notes),
-        known=known,
-    )
-
-
-def _sparse(diff: FileDiff, encoding: str) -> tuple[tuple[str, ...], frozenset[int]]:
-    """Lines of a file of which only the hunks are known; the others are empty."""
-    last = max((hunk.new_start + hunk.new_count - 1 for hunk in diff.hunks), default=0)
-    lines = [""] * min(last, 2_000_000)
-    known: set[int] = set()
-    for hunk in diff.hunks:
-        for number, raw in enumerate(hunk.new_lines, start=hunk.new_start):
-            if 1 <= number <= len(lines):
-                lines[number - 1] = raw.decode(encoding, "replace").rstrip("\r")
-                known.add(number)
-    return tuple(lines), frozenset(known)
-
-
-def _changed(diff: FileDiff | None, total: int) -> frozenset[int] | None:
-    if diff is None:
-        return None
-    if diff.change is Change.ADDED and not diff.hunks:  # untracked: all of it is new
-        return frozenset(range(1, total + 1))
-    added = (number for hunk in diff.hunks for number in hunk.added)
-    return frozenset(number for number in added if 1 <= number <= total)

@@ -69,12 +69,22 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
         diff_file=_text(given, "diff_file"),
     )
     flags = flags_of(given)
+    if target.kind == "tree" and not given["preview"]:
+        _preflight(flags, environ)
     job = make_job(target, flags, environ, given=given, fresh=bool(given["fresh"]))
     if given["preview"]:
         from review_agent.agent.preview import preview
 
         return asyncio.run(preview(job))
     return asyncio.run(execute(job))
+
+
+def _preflight(flags: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    """A tree needs an engine, and what the repository says cannot choose one: so ask first, read later."""
+    from review_agent.agent.engine import preflight
+    from review_agent.agent.session import Trusted, load_settings
+
+    preflight(load_settings(flags, environ, Trusted()).settings, environ)
 
 
 def _text(given: Mapping[str, object], name: str) -> str | None:

@@ -273,7 +273,7 @@ def facts(report: Report, words: Words) -> list[Ready]:
         words.say("coverage", **counts, skipped=c.files_skipped, failed=c.files_failed),
         words.say("coverage_lines", lines=c.changed_lines, done=c.changed_lines_reviewed),
         tally(report, words),
-        words.say("target", target=words.name(report.target)),
+        words.say("target", target=_target(report.target, words)),
         _engine(report, words),
         words.say(f"orchestrator_{report.engine.orchestrator}"),
         words.say(
@@ -325,3 +325,12 @@ def egress(report: Report, words: Words) -> list[Ready]:
         for row in report.egress
     ]
     return [total, *rows]
+
+
+def _target(target: str, words: Words) -> str:
+    """`kind` or `kind:which`, as `Target.label` writes it, in the report's words."""
+    kind, _, which = target.partition(":")
+    return words.say(f"target_{kind}", which=words.name(which)) if kind in _TARGETS else words.name(target)
+
+
+_TARGETS = frozenset({"tree", "working", "staged", "range", "commit", "diff"})
