@@ -133,7 +133,7 @@ class Store:
                 "INSERT INTO runs (run_id, created, updated, status, repository, label, request) "
                 "VALUES (?, ?, ?, 'running', ?, ?, ?) "
                 "ON CONFLICT (run_id) DO UPDATE SET updated=excluded.updated, status='running'",
-                (run_id, now, now, repository, label, request),
+                (run_id, now, now, _plain(repository), _plain(label), request),
             )
 
     def finish_unit(self, run_id: str, key: str, path: str, payload: str) -> None:
@@ -141,7 +141,7 @@ class Store:
         now = time.time()
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?)", (key, now, payload))
-            self._db.execute("INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, path, now))
+            self._db.execute("INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, _plain(path), now))
 
     def finish_run(self, run_id: str, status: str, report: str) -> None:
         with self._transaction():
@@ -163,7 +163,7 @@ class Store:
     def runs(self, limit: int = 50, repository: str | None = None) -> list[RunRow]:
         """Newest first."""
         where = "WHERE repository=?" if repository is not None else ""
-        values = [repository] if repository is not None else []
+        values = [_plain(repository)] if repository is not None else []
         rows = self._read(
             "SELECT run_id, created, updated, status, repository, label, request, report "  # noqa: S608
             f"FROM runs {where} ORDER BY updated DESC, rowid DESC LIMIT ?",
@@ -191,6 +191,11 @@ class Store:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+
+
+def _plain(name: str) -> str:
+    """A file name that SQLite can hold: bytes that are not UTF-8 are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _run_row(row: tuple[Any, ...]) -> RunRow:

@@ -18,7 +18,7 @@ _CONFIG = re.compile(
     r"|\.(?:env|properties|ini|cfg|conf|cnf|ya?ml|toml|tfvars)$"
 )
 _TEST = re.compile(
-    r"(?:^|/)(?:tests?|__tests__|specs?|fixtures?|testdata|examples?|docs?|samples?)/"
+    r"(?:^|/)(?:tests?|__tests__|specs?|fixtures?|testdata|docs?)/"
     r"|[_.-](?:test|spec)\.\w+$|(?:^|/)test_[^/]*$"
 )
 _PROSE_SUFFIXES = (".md", ".markdown", ".rst", ".txt", ".adoc")
