@@ -18,7 +18,8 @@ CODE = re.compile(r"`[^`]*`|\{[^\n]*\}|JSON", re.S)
 # Modules that must recognise Chinese in what they read, and the line for a system we do not run on.
 KNOW_CHINESE = {
     *("agent/answer.py", "agent/answer_fields.py", "agent/answer_json.py", "agent/classify.py"),
-    *("tools/encoding.py", "tools/secret_formats.py", "tools/secret_values.py", "agent/main.py"),
+    *("tools/encoding.py", "tools/secrets.py", "tools/secret_formats.py", "tools/secret_values.py"),
+    "agent/main.py",
 }
 
 
