@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -94,7 +95,7 @@ class Progress:
             now = self.clock()
             forecast.record(sum(a.unit.tokens for a in analyses), now - self._started)
             early_or_last = forecast.done_requests <= 2 or forecast.done_requests == forecast.requests
-            if early_or_last or now - self._said >= STATE_SECONDS:
+            if not self.live and (early_or_last or now - self._said >= STATE_SECONDS):
                 self._said = now
                 self._state("state")
 
@@ -112,7 +113,6 @@ class Progress:
         forecast = self._forecast
         if forecast is None:
             return
-        left = forecast.left()
         self.line(
             key,
             done=forecast.done_requests,
@@ -121,8 +121,15 @@ class Progress:
             findings=self._found,
             tokens=self.meter(),
             elapsed=duration(self.clock() - self._started, self.lang),
-            left=duration(left, self.lang) if left is not None else say(self.lang, "progress", "unknown"),
+            left=self._left(forecast),
         )
+
+    def _left(self, forecast: Forecast) -> str:
+        """The forecast, counted down since the last answer."""
+        left = forecast.left()
+        if left is None:
+            return say(self.lang, "progress", "unknown")
+        return duration(max(0.0, left - (self.clock() - self._started - forecast.elapsed)), self.lang)
 
     async def beat(self) -> None:
         """A sign of life while the server is silent; runs until cancelled."""
@@ -139,7 +146,6 @@ class Progress:
         forecast = self._forecast
         if forecast is None or self.quiet:
             return
-        left = forecast.left()
         text = say(
             self.lang,
             "progress",
@@ -148,10 +154,13 @@ class Progress:
             total=forecast.requests,
             tokens=self.meter(),
             elapsed=duration(self.clock() - self._started, self.lang),
-            left=duration(left, self.lang) if left is not None else say(self.lang, "progress", "unknown"),
+            left=self._left(forecast),
         )
+        from rich.cells import set_cell_size
+
+        columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
         with suppress(OSError):
-            self.stream.write("\r\x1b[2K" + terminal_text(text))
+            self.stream.write("\r\x1b[2K" + set_cell_size(terminal_text(text), columns).rstrip())
             self.stream.flush()
         self._status = True
 

@@ -78,7 +78,7 @@ class Review:
         self.meter.max_tokens = settings.max_tokens
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.max_seconds if settings.max_seconds else None
-        self.progress.meter = lambda: self.meter.spent
+        self.progress.meter = lambda: self.meter.prompt_tokens + self.meter.completion_tokens
         self.progress.planned(len(plan.units), len(plan.cached), plan.requests)
         for finding in self._reported(self._checks()):
             self.progress.finding(finding)
