@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from review_agent.agent.models import Category, Finding, Severity, SourceFile
 from review_agent.prompts import messages, say
@@ -27,12 +28,27 @@ _OFTEN_HARMLESS = GUESSED | {PRIVATE_KEY, "jwt", "url-password"}
 
 
 def check(file: SourceFile, lang: str) -> list[Finding]:
-    """All findings of `file` in line order; which of them are out of the diff, the caller decides."""
+    """All findings of `file` in line order; of a change, those in its hunks.
+
+    Which of them are out of the diff, the caller decides.
+    """
     conflicts = _conflicts(file, lang)
-    findings = [*_secrets(file, lang), *_characters(file, lang), *_mixed_encoding(file, lang), *conflicts]
+    near = _near_changes(file)
+    findings = [*_secrets(near, lang), *_characters(near, lang), *_mixed_encoding(near, lang), *conflicts]
     if not conflicts:  # else the markers are what does not parse
         findings += _syntax(file, lang)
     return sorted(findings, key=lambda finding: (finding.start_line, finding.rule_id))
+
+
+def _near_changes(file: SourceFile) -> SourceFile:
+    """The file with every line outside its hunks emptied: what was there before is nobody's finding now."""
+    if file.changed is None or not file.hunks:
+        return file
+    lines = [""] * len(file.lines)
+    for hunk in file.hunks:
+        start = max(0, hunk.new_start - 1)
+        lines[start : start + hunk.new_count] = file.lines[start : start + hunk.new_count]
+    return replace(file, lines=tuple(lines))
 
 
 def _finding(
