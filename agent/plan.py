@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from review_agent.agent.models import ReviewUnit, SourceFile
 from review_agent.agent.prompt import Asker
-from review_agent.agent.units import Shape
+from review_agent.agent.units import SYMBOL_TOKENS, Shape
 
 BUCKETS = (8192, 16384, 32768)
 UNITS_PER_REQUEST = 8
+LEAST_PIECES, LEAST_CODE = 400, 200
 _ENTRY = re.compile(
     r"(^|/)(main|app|server|index|manage|wsgi|asgi|cli|__main__|program|startup|handler|routes?|views?|api|"
     r"controllers?|urls)(\.|/|_|$)",
@@ -25,11 +27,13 @@ _SECURITY = re.compile(
 )
 _RISKY_CODE = re.compile(
     r"\beval\(|\bexec\(|os\.system|subprocess|child_process|innerHTML|dangerouslySetInnerHTML|pickle\.|"
-    r"yaml\.load\(|SELECT .*(\+|%|\{)|md5|sha1\b|verify\s*=\s*False|InsecureSkipVerify|strcpy|malloc|unsafe\b|"
-    r"Runtime\.getRuntime|ObjectInputStream|password|secret",
+    r"yaml\.load\(|SELECT .*(\+|%|\{)|md5|sha1\b|verify\s*=\s*False|InsecureSkipVerify|strcpy|malloc|"
+    r"unsafe\b|Runtime\.getRuntime|ObjectInputStream|password|secret",
     re.I,
 )
-_TEST = re.compile(r"(^|/)(tests?|spec|__tests__|testdata|fixtures|docs?|examples?)(/|$)|(_test|\.test|\.spec|test_)", re.I)
+_TEST = re.compile(
+    r"(^|/)(tests?|spec|__tests__|testdata|fixtures|docs?|examples?)(/|$)|(_test|\.test|\.spec|test_)", re.I
+)
 _PROSE = frozenset({"markdown", "text", "json", "yaml", "toml", "ini", "xml", "css", "html"})
 
 
@@ -53,17 +57,33 @@ class Budget:
 
 def make_budget(asker: Asker, num_ctx: int) -> Budget:
     """The split of a context window. A quarter goes to the answer, within 512 to 4096 tokens."""
-    answer = min(4096, max(512, num_ctx // 4))
-    return Budget(num_ctx, answer, asker.overhead())
+    return Budget(num_ctx, _answer(num_ctx), asker.overhead())
+
+
+def _answer(num_ctx: int) -> int:
+    return min(4096, max(512, num_ctx // 4))
 
 
 def smallest_context(asker: Asker) -> int:
     """The least `num_ctx` that leaves room for some code."""
-    return math.ceil((asker.overhead() + 512 + 400) / 256) * 256
+    overhead = asker.overhead()
+    sizes = count(1024, 256)
+    return next(size for size in sizes if Budget(size, _answer(size), overhead).pieces >= LEAST_PIECES)
+
+
+def shape_for(path: str, asker: Asker, budget: Budget) -> Shape | None:
+    """The shape of units of one file; None when its name and its rules leave no room for code."""
+    room = budget.pieces - _title_cost(path, asker) - SYMBOL_TOKENS
+    return Shape(max_tokens=room) if room >= LEAST_CODE else None
+
+
+def _title_cost(path: str, asker: Asker) -> int:
+    """What a unit without code costs."""
+    return asker.piece_cost(ReviewUnit(path, 0, "", (), (), "", 0, ""))
 
 
 def choose_context(model_context: int, asked: int | None) -> int:
-    """`num_ctx` of a run: what the user asked, else the smallest bucket, never more than the model was trained for."""
+    """`num_ctx` of a run: what the user asked, else the smallest bucket; never more than the model holds."""
     wanted = asked if asked is not None else BUCKETS[0]
     return min(wanted, model_context) if model_context else wanted
 
@@ -75,7 +95,10 @@ def by_risk(files: Iterable[SourceFile], churn: Mapping[str, int]) -> list[Sourc
 
 
 def risk(file: SourceFile, churn: float) -> float:
-    """Points for entry points, security words in path and code, churn (0 to 1) and size; fewer for tests and prose."""
+    """Points for entry points, security words in path and code, churn (0 to 1) and size.
+
+    Tests and prose lose some.
+    """
     score = 0.0
     if file.language in _PROSE:
         score -= 4.0

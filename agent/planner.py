@@ -1,4 +1,4 @@
-"""The plan of a run: which files in which order, their units, what is known already, the requests for the rest."""
+"""The plan of a run: files in their order, their units, what is known already, and requests for the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from review_agent.agent.cache import thaw, unit_key
 from review_agent.agent.findings import Context
 from review_agent.agent.models import Analysis, FileResult, FileStatus, Note, ReviewUnit, SourceFile
-from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack
+from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack, shape_for
 from review_agent.agent.prompt import Asker
 from review_agent.agent.schedule import Request
 from review_agent.agent.settings import Settings
@@ -52,10 +52,17 @@ def make_plan(
     chosen = files[: settings.max_files] if settings.max_files else files
     contexts: dict[str, Context] = {}
     units: dict[str, tuple[ReviewUnit, ...]] = {}
+    misfits: dict[str, FileResult] = {}
     for file in chosen:
+        shape = shape_for(file.path, asker, budget)
+        if shape is None:
+            misfits[file.path] = FileResult(
+                file.path, FileStatus.FAILED, "prompt_too_long", changed_lines=file.changed_count
+            )
+            continue
         symbols = outline("\n".join(file.lines), file.language) if file.known is None else ()
         contexts[file.path] = Context(file, symbols, mask)
-        units[file.path] = build_units(file, symbols, budget.shape)
+        units[file.path] = build_units(file, symbols, shape)
     flat = [unit for path in units for unit in units[path]]
     keys = {
         (unit.path, unit.index): unit_key(
@@ -66,8 +73,8 @@ def make_plan(
     cached = {} if fresh or store is None else _known(flat, keys, store)
     open_units = [unit for unit in flat if (unit.path, unit.index) not in cached]
     return Plan(
-        files=tuple(files),
-        skipped=selection.skipped,
+        files=tuple(file for file in files if file.path not in misfits),
+        skipped=(*selection.skipped, *misfits.values()),
         contexts=contexts,
         units=units,
         keys=keys,
@@ -103,16 +110,21 @@ def narrowed(selection: Selection, settings: Settings) -> Selection:
 
     include = GitIgnoreSpec.from_lines(settings.include) if settings.include else None
     exclude = GitIgnoreSpec.from_lines(settings.exclude)
+
+    def left_out(path: str) -> str:
+        if include is not None and not include.match_file(path):
+            return "not_included"
+        return "excluded" if exclude.match_file(path) else ""
+
     kept: list[SourceFile] = []
-    skipped = list(selection.skipped)
+    skipped: list[FileResult] = []
     for file in selection.files:
-        reason = ""
-        if include is not None and not include.match_file(file.path):
-            reason = "not_included"
-        elif exclude.match_file(file.path):
-            reason = "excluded"
+        reason = left_out(file.path)
         if reason:
             skipped.append(FileResult(file.path, FileStatus.SKIPPED, reason))
         else:
             kept.append(file)
+    for result in selection.skipped:
+        reason = left_out(result.path) if result.status is FileStatus.FAILED else ""
+        skipped.append(FileResult(result.path, FileStatus.SKIPPED, reason) if reason else result)
     return replace(selection, files=tuple(kept), skipped=tuple(skipped))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from review_agent.agent.classify import is_notebook, notebook_lines, notebook_text, skip_reason
 from review_agent.agent.languages import detect
-from review_agent.agent.models import Change, FileDiff, FileResult, FileStatus, Note, SourceFile
+from review_agent.agent.models import Change, FileDiff, FileResult, FileStatus, Hunk, Note, SourceFile
 from review_agent.tools.encoding import decode, split_lines
 
 SYMLINK, SUBMODULE = "120000", "160000"
@@ -103,10 +103,16 @@ def _notebook(file: SourceFile, text: str) -> SourceFile:
     inside = notebook_lines(text)
     if inside is not None:
         changed = inside if file.changed is None else file.changed & inside
-        return replace(file, changed=changed, known=inside)
+        hunks = tuple(_without_outputs(hunk, inside) for hunk in file.hunks)
+        return replace(file, changed=changed, hunks=hunks, known=inside)
     lines = split_lines(notebook_text(text) or "")
     notes = (*file.notes, Note("notebook_as_text"))
     return replace(file, lines=lines, changed=None, hunks=(), notes=notes)
+
+
+def _without_outputs(hunk: Hunk, inside: frozenset[int]) -> Hunk:
+    removed = tuple(gone for gone in hunk.removed if {gone.before - 1, gone.before} & inside)
+    return replace(hunk, removed=removed)
 
 
 def _sparse(diff: FileDiff, encoding: str) -> tuple[tuple[str, ...], frozenset[int]]:

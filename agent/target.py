@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -225,14 +225,14 @@ class _Reader:
         """What stands at a path now. `mode` is what git noted, '' for an untracked file."""
         if diff is not None and diff.change is Change.DELETED:
             return Entry(path, None, diff=diff)
-        if mode == SUBMODULE or path.endswith("/"):  # git lists a nested repository as one untracked entry
+        if path.endswith("/"):  # git lists a nested repository as one untracked entry
             return Entry(path, None, SUBMODULE, diff)
         try:
             found = self.gate.git_mode(path)
             if found == SYMLINK:
                 return Entry(path, None, SYMLINK, diff)
             if found in _FOLDERS:
-                return Entry(path, None, diff=diff, refused="deleted")
+                return Entry(path, None, mode, diff, refused="deleted")
             return Entry(path, self.gate.read(path), found or "100644", diff)
         except FileRefused as exc:
             gone = mode and diff is None and exc.key == "not_found"  # deleted, and not committed yet
@@ -308,14 +308,19 @@ def _check_once(diffs: list[FileDiff]) -> None:
 
 
 def _agrees(data: bytes, hunks: tuple[Hunk, ...]) -> bool:
-    lines = [line.rstrip(b"\r") for line in data.split(b"\n")]
-    return all(
-        [line.rstrip(b"\r") for line in hunk.new_lines]
-        == lines[hunk.new_start - 1 : hunk.new_start - 1 + hunk.new_count]
-        if hunk.new_count
-        else hunk.new_start < len(lines)
-        for hunk in hunks
-    )
+    lines = _bare(data.removesuffix(b"\n").split(b"\n"))
+    return all(_fits(hunk, lines) for hunk in hunks)
+
+
+def _fits(hunk: Hunk, lines: list[bytes]) -> bool:
+    if hunk.new_count:
+        return _bare(hunk.new_lines) == lines[hunk.new_start - 1 : hunk.new_start - 1 + hunk.new_count]
+    gone = _bare(line for removed in hunk.removed for line in removed.lines)
+    return lines[hunk.new_start : hunk.new_start + len(gone)] != gone  # else the diff was not applied yet
+
+
+def _bare(lines: Iterable[bytes]) -> list[bytes]:
+    return [line.rstrip(b"\r") for line in lines]
 
 
 def _selection(entries: list[Entry], churn: Mapping[str, int], notes: tuple[Note, ...]) -> Selection:

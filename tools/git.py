@@ -1,8 +1,6 @@
-"""git, read-only: the only module that starts it.
+"""git, read-only: the only module that starts it, always on a private git directory (see `git_dir`).
 
-Every command runs with a git directory of our own that borrows the repository's objects (`objects/info/alternates`)
-and holds copies of its refs and index. So no configuration, hook, filter, alias or fsmonitor of the reviewed
-repository is ever read, and nothing of it is written. GitPython is the process runner.
+GitPython is the process runner.
 """
 
 from __future__ import annotations
@@ -19,6 +17,9 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from review_agent.agent.errors import GitError
+from review_agent.tools.git_dir import Location, find, shadow
+
+__all__ = ["EMPTY_TREES", "Location", "Repository", "TreeEntry", "find"]
 
 EMPTY_TREES = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -26,57 +27,18 @@ EMPTY_TREES = {
 }
 _TIMEOUT = 120.0
 _MAX_OUTPUT = 512 * 1024 * 1024
-_COPIED = ("HEAD", "packed-refs", "index", "shallow", "ORIG_HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD")
-_OBJECT_FORMAT = re.compile(r"^\s*objectformat\s*=\s*(sha1|sha256)\s*$", re.I | re.M)
-_REF_FORMAT = re.compile(r"^\s*refstorage\s*=\s*reftable\s*$", re.I | re.M)
+_GITLINK = "160000"
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
+    """`absent` = not checked out on purpose (a sparse checkout)."""
+
     mode: str
     path: str
     blob: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a repository lives. `common` differs from `git_dir` in linked worktrees."""
-
-    root: Path
-    git_dir: Path
-    common: Path
-
-
-def find(path: Path) -> Location | None:
-    """The repository that `path` is in, read from the file system alone; None outside any."""
-    for folder in (path, *path.parents):
-        dot = folder / ".git"
-        if dot.is_dir() and (dot / "HEAD").exists():
-            return Location(folder, dot, _common(dot))
-        if dot.is_file():
-            target = _gitfile(dot)
-            if target is not None:
-                return Location(folder, target, _common(target))
-    return None
-
-
-def _gitfile(dot: Path) -> Path | None:
-    try:
-        text = dot.read_bytes()[:4096].decode(errors="surrogateescape").strip()
-    except OSError:
-        return None
-    if not text.startswith("gitdir:"):
-        return None
-    target = (dot.parent / text[len("gitdir:") :].strip()).resolve()
-    return target if (target / "HEAD").exists() else None
-
-
-def _common(git_dir: Path) -> Path:
-    try:
-        text = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
-    except OSError:
-        return git_dir
-    return (git_dir / text).resolve()
+    absent: bool = False
 
 
 class Repository:
@@ -87,7 +49,10 @@ class Repository:
         self.root = location.root
         self._private = Path(tempfile.mkdtemp(prefix="review-agent-git-"))
         try:
-            self.object_format = self._shadow()
+            self.object_format = shadow(location, self._private)
+        except GitError:
+            self.close()
+            raise
         except OSError as exc:
             self.close()
             raise GitError("git_unreadable", path=str(location.git_dir), detail=exc.strerror or "") from exc
@@ -103,39 +68,6 @@ class Repository:
     def close(self) -> None:
         shutil.rmtree(self._private, ignore_errors=True)
 
-    def _shadow(self) -> str:
-        """Fill the private git directory; returns the object format."""
-        git_dir, common = self.location.git_dir, self.location.common
-        config = _read_small(common / "config")
-        if _REF_FORMAT.search(config):
-            raise GitError("git_reftable", path=str(self.root))
-        found = _OBJECT_FORMAT.search(config)
-        object_format = found.group(1).lower() if found else "sha1"
-        for source in {common, git_dir}:
-            for name in _COPIED:
-                if (source / name).is_file():
-                    shutil.copyfile(source / name, self._private / name)
-            if (source / "refs").is_dir():
-                shutil.copytree(
-                    source / "refs", self._private / "refs", dirs_exist_ok=True, ignore=_links, symlinks=True
-                )
-        for name in ("HEAD", "index"):  # a worktree's own ones win over the common ones
-            if (git_dir / name).is_file():
-                shutil.copyfile(git_dir / name, self._private / name)
-        info = self._private / "objects" / "info"
-        info.mkdir(parents=True)
-        (self._private / "refs").mkdir(exist_ok=True)
-        (info / "alternates").write_bytes(os.fsencode(common / "objects") + b"\n")
-        if (common / "info" / "exclude").is_file():
-            (self._private / "info").mkdir()
-            shutil.copyfile(common / "info" / "exclude", self._private / "info" / "exclude")
-        extension = "[extensions]\n\tobjectformat = sha256\n" if object_format == "sha256" else ""
-        version = 1 if extension else 0
-        (self._private / "config").write_text(
-            f"[core]\n\trepositoryformatversion = {version}\n\tbare = false\n{extension}", encoding="ascii"
-        )
-        return object_format
-
     @property
     def empty_tree(self) -> str:
         return EMPTY_TREES[self.object_format]
@@ -144,56 +76,57 @@ class Repository:
     def shallow(self) -> bool:
         return (self._private / "shallow").exists()
 
+    @property
+    def partial(self) -> bool:
+        """Whether objects may be missing on purpose (`git clone --filter`)."""
+        return any((self.location.common / "objects" / "pack").glob("*.promisor"))
+
+    def at_shallow_edge(self, commit: str) -> bool:
+        """Whether a commit has parents that were left out of a shallow clone."""
+        if not self.shallow or self.parents(commit):
+            return False
+        header, _, _ = self.run("cat-file", "commit", commit).partition(b"\n\n")
+        return b"\nparent " in header
+
     def run(
         self, *args: str, stdin: bytes | None = None, ok: Sequence[int] = (0,), work_tree: bool = False
     ) -> bytes:
         """stdout of one git command. Raises GitError for exit codes not in `ok`, and past the bounds."""
-        from git import Git
-        from git.exc import GitCommandError, GitCommandNotFound
-
         argv = ["git", "--no-pager", "--git-dir", str(self._private)]
         if work_tree:
             argv += ["--work-tree", str(self.root)]
         argv += ["-c", "core.quotePath=true", "-c", "core.fsmonitor=false", "-c", "diff.renameLimit=2000"]
-        argv += args
-        runner = Git(str(self.root if work_tree else self._private))
-        try:
-            with _stdin(stdin) as source, _clean_environment():
-                code, out, err = runner.execute(
-                    argv,
-                    istream=source,
-                    with_extended_output=True,
-                    with_exceptions=False,
-                    stdout_as_string=False,
-                    strip_newline_in_stdout=False,
-                    kill_after_timeout=_TIMEOUT,
-                    env=_environment(),
-                )
-        except GitCommandNotFound as exc:
-            raise GitError("git_missing") from exc
-        except GitCommandError as exc:
-            raise GitError("git_failed", command=args[0], detail=str(exc.stderr)[:300]) from exc
+        command = next(arg for arg in args if not arg.startswith("-"))
+        with _clean_environment():
+            code, out, err = _execute([*argv, *args], self._private, stdin, command)
         if code not in ok:
-            detail = _first_line(err)
-            raise GitError("git_failed", command=args[0], detail=detail)
+            raise GitError("git_failed", command=command, detail=_complaint(err))
         if len(out) > _MAX_OUTPUT:
-            raise GitError("git_too_much_output", command=args[0])
+            raise GitError("git_too_much_output", command=command)
         return out
 
     def resolve(self, ref: str) -> str:
         """Commit id of a ref, as the user wrote it. Raises GitError("ref_unknown")."""
+        commit = self._commit(ref)
+        if commit is None:
+            raise GitError("ref_unknown_shallow" if self.shallow else "ref_unknown", ref=ref)
+        return commit
+
+    def _commit(self, ref: str) -> str | None:
+        if "\0" in ref:
+            return None
+        question = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         try:
-            out = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+            out = self.run(*question, ok=(0, 1)).decode().split()
         except GitError as exc:
-            raise GitError("ref_unknown_shallow" if self.shallow else "ref_unknown", ref=ref) from exc
-        return out.decode().strip().splitlines()[-1]
+            if exc.key == "git_failed" and "not a git repository" not in str(exc.fields.get("detail")):
+                return None  # git knows the name, but it is no commit's
+            raise
+        return out[-1] if out and _ID.fullmatch(out[-1]) else None
 
     def head(self) -> str | None:
         """Commit id of HEAD; None on an unborn branch."""
-        try:
-            return self.resolve("HEAD")
-        except GitError:
-            return None
+        return self._commit("HEAD")
 
     def parents(self, commit: str) -> list[str]:
         return self.run("rev-list", "--parents", "-n", "1", commit, "--").decode().split()[1:]
@@ -204,38 +137,70 @@ class Repository:
             raise GitError("no_merge_base_shallow" if self.shallow else "no_merge_base", a=a[:12], b=b[:12])
         return out[0]
 
-    def diff(self, *between: str, cached: bool = False, work_tree: bool = False) -> bytes:
-        """Unified diff with three lines of context; `between` are commit or tree ids of ours, never names."""
+    def diff(
+        self,
+        *between: str,
+        cached: bool = False,
+        work_tree: bool = False,
+        without: Iterable[str] = (),
+    ) -> bytes:
+        """Unified diff with three lines of context; `between` are commit or tree ids of ours, never names.
+
+        `without` are paths to leave out.
+        """
         options = [
             "-p", "-M", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-U3",
             "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=dirty", "--submodule=short",
         ]  # fmt: skip
         if cached:
             options.append("--cached")
-        return self.run("diff", *options, *between, "--", work_tree=work_tree)
+        left_out = [f":(top,exclude,literal){path}" for path in without]
+        return self.run("diff", *options, *between, "--", *left_out, work_tree=work_tree)
+
+    def unreadable(self, *between: str, cached: bool = False) -> list[TreeEntry]:
+        """The new side of changed files of which a side is missing from a partial clone; git dies on them.
+
+        Mode "000000" is a deleted file.
+        """
+        if not self.partial:
+            return []
+        command = ("diff-index", "--cached") if cached else ("diff-tree", "-r")
+        options = ("--raw", "-z", "--no-renames", "--no-abbrev")
+        fields = list(_split(self.run(*command, *options, *between, "--")))
+        changed: list[tuple[TreeEntry, set[str]]] = []
+        for meta, name in zip(fields[::2], fields[1::2], strict=True):
+            old_mode, mode, old_blob, blob, _status = meta.decode().removeprefix(":").split(" ")
+            sides = {(old_mode, old_blob), (mode, blob)}
+            needed = {side for kind, side in sides if kind != _GITLINK and side.strip("0")}
+            changed.append((TreeEntry(mode, os.fsdecode(name), blob), needed))
+        have = self._batch_sizes(sorted(set().union(*(needed for _, needed in changed))))
+        return [entry for entry, needed in changed if not needed <= have.keys()]
 
     def listed(self) -> list[TreeEntry]:
         """Tracked files (unmerged ones once) and untracked ones that are not ignored (mode '')."""
         entries: dict[str, TreeEntry] = {}
-        for row in _split(self.run("ls-files", "-z", "--stage", work_tree=True)):
+        for row in _split(self.run("ls-files", "-z", "-t", "--stage", work_tree=True)):
             meta, _, name = row.partition(b"\t")
-            mode, blob, _stage = meta.decode().split(" ")
+            tag, mode, blob, _stage = meta.decode().split(" ")
             path = os.fsdecode(name)
-            entries.setdefault(path, TreeEntry(mode, path, blob))
-        for name in _split(self.run("ls-files", "-z", "--others", "--exclude-standard", work_tree=True)):
-            path = os.fsdecode(name)
+            entries.setdefault(path, TreeEntry(mode, path, blob, absent=tag == "S"))
+        for path in self.untracked():
             entries.setdefault(path, TreeEntry("", path))
         return sorted(entries.values(), key=lambda entry: os.fsencode(entry.path))
 
     def untracked(self) -> list[str]:
-        return [
-            os.fsdecode(name)
-            for name in _split(self.run("ls-files", "-z", "--others", "--exclude-standard", work_tree=True))
-        ]
+        """Files that are neither tracked nor ignored; a nested repository is one, with "/" at its end."""
+        out = self.run("ls-files", "-z", "--others", "--exclude-standard", work_tree=True)
+        return [os.fsdecode(name) for name in _split(out)]
+
+    def unmerged(self) -> list[str]:
+        """Paths with a conflict that nobody has resolved yet."""
+        rows = _split(self.run("ls-files", "-z", "--unmerged"))
+        return sorted({os.fsdecode(row.partition(b"\t")[2]) for row in rows})
 
     def blobs(self, ids: Iterable[str], max_size: int) -> dict[str, bytes | None]:
         """Contents by blob id; None for one over `max_size` bytes. Missing ids are left out."""
-        wanted = sorted({blob for blob in ids if re.fullmatch(r"[0-9a-f]{40,64}", blob)})
+        wanted = sorted({blob for blob in ids if _ID.fullmatch(blob)})
         if not wanted:
             return {}
         sizes = self._batch_sizes(wanted)
@@ -257,7 +222,9 @@ class Repository:
 
     def file_at(self, commit: str, path: str, max_size: int) -> bytes | None:
         """A file's content at a commit; None when it is not there, not a file, or too large."""
-        out = self.run("ls-tree", "-z", "--full-tree", commit, "--", path)
+        if not path or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+            return None
+        out = self.run("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", path)
         for row in _split(out):
             meta, _, name = row.partition(b"\t")
             mode, kind, blob = meta.decode().split(" ")
@@ -266,11 +233,10 @@ class Repository:
         return None
 
     def churn(self, limit: int = 500) -> Mapping[str, int]:
-        """How many of the last `limit` commits touched each path."""
+        """How many of the last `limit` commits touched each path; nothing where history cannot be read."""
         counts: dict[str, int] = {}
-        if self.head() is None:
-            return counts
-        out = self.run("log", f"-{limit}", "--no-renames", "--format=", "--name-only", "-z", "HEAD", "--")
+        command = ("log", f"-{limit}", "--no-renames", "--format=", "--name-only", "-z", "HEAD", "--")
+        out = self.run(*command, ok=(0, 128))
         for name in _split(out.replace(b"\n", b"\0")):
             path = os.fsdecode(name)
             counts[path] = counts.get(path, 0) + 1
@@ -295,19 +261,37 @@ def _parse_batch(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:300] if text.strip() else ""
+def _complaint(text: str) -> str:
+    """The line of git's messages that says what was wrong; warnings may stand before it."""
+    lines = text.strip().splitlines() or [""]
+    return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])[:300]
 
 
-def _read_small(path: Path) -> str:
+def _execute(argv: list[str], folder: Path, stdin: bytes | None, command: str) -> tuple[int, bytes, str]:
+    """Exit code, stdout and stderr. `folder` is none of the reviewed repository: a `PATH` may hold "."."""
     try:
-        return path.read_bytes()[:65536].decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _links(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if os.path.islink(os.path.join(folder, name))]
+        from git import Git
+        from git.exc import GitCommandError, GitCommandNotFound
+    except ImportError as exc:  # GitPython looks for git when it is imported
+        raise GitError("git_missing") from exc
+    try:
+        with _stdin(stdin) as source:
+            return Git(str(folder)).execute(
+                argv,
+                istream=source,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                kill_after_timeout=_TIMEOUT,
+                env=_environment(),
+            )
+    except GitCommandNotFound as exc:
+        raise GitError("git_missing") from exc
+    except GitCommandError as exc:
+        raise GitError("git_failed", command=command, detail=str(exc.stderr)[:300]) from exc
+    except OSError as exc:
+        raise GitError("git_failed", command=command, detail=exc.strerror or "") from exc
 
 
 def _environment() -> dict[str, str]:
@@ -317,6 +301,7 @@ def _environment() -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_ATTR_NOSYSTEM": "1",
         "LC_ALL": "C",
         "LANGUAGE": "C",

@@ -26,10 +26,10 @@ _DEFINITION = re.compile(
 )
 _CONTAINER = re.compile(
     r"body|block|program|source_file|declaration_list|export_statement|translation_unit|compilation_unit|"
-    r"namespace|module|impl|class|interface|trait|object|linkage|preproc|decorated|if_statement|statement"
+    r"namespace|module|impl|class|interface|trait|object|linkage|preproc|decorated|template|statement"
 )
-_MAX_CHARS = 2_000_000
-_MAX_LINE = 20_000  # error recovery over one endless line takes seconds
+_MAX_CHARS = 600_000  # error recovery takes some seconds for that much text that is no code
+_MAX_LINE = 20_000  # and quadratic time over one endless line
 _MIN_LINES = 2
 
 
@@ -43,6 +43,7 @@ def outline(text: str, language: str) -> tuple[Symbol, ...]:
         return ()
     if max(map(len, text.split("\n"))) > _MAX_LINE:
         return ()
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be handed to it
     from ast_grep_py import SgRoot
 
     found: list[Symbol] = []
@@ -55,7 +56,7 @@ def outline(text: str, language: str) -> tuple[Symbol, ...]:
             if end - start + 1 < _MIN_LINES:
                 continue
             kind = child.kind()
-            if _DEFINITION.search(kind):
+            if _DEFINITION.search(kind) and not kind.endswith("_body"):
                 name = _name(child)
                 if name:
                     found.append(Symbol(name, kind, start, end))
@@ -72,11 +73,14 @@ def _name(node: SgNode) -> str:
             named = node.field(field)
             if named is not None:
                 return _short(named.text())
-        children = node.children()
-        inner = next((child for child in children if child.is_named() and _inner(child.kind())), None)
-        if inner is None:  # some grammars (Kotlin) have no field for it
+        children = [child for child in node.children() if child.is_named()]
+        if node.kind().endswith("_declaration"):  # some grammars (Kotlin) have no field for it
             named = next((child for child in children if child.kind().endswith("identifier")), None)
-            return _short(named.text()) if named is not None else ""
+            if named is not None:
+                return _short(named.text())
+        inner = next((child for child in children if _inner(child.kind())), None)
+        if inner is None:
+            break
         node = inner
     return ""
 

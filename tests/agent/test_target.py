@@ -1,0 +1,663 @@
+"""What a target selects: every path once, with its new lines, or with the reason why not."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from gitrepo import Repo, make_repo
+
+from review_agent.agent.errors import TargetError
+from review_agent.agent.models import Change, FileStatus, Hunk, Removed, SourceFile
+from review_agent.agent.target import Selection, Target, make_target, select
+from review_agent.prompts import LANGS, messages
+
+LIMIT = 10_000
+CODE = "".join(f"line {number}\n" for number in range(1, 31))
+
+
+def choose(root: Path | Repo, **options: object) -> Selection:
+    selection, _ = select(make_target(getattr(root, "path", root), **options), max_file_size=LIMIT)
+    paths = [*(file.path for file in selection.files), *(result.path for result in selection.skipped)]
+    assert len(paths) == len(set(paths)), "a path has two states"
+    return selection
+
+
+def files(selection: Selection) -> dict[str, SourceFile]:
+    return {file.path: file for file in selection.files}
+
+
+def changed(selection: Selection) -> dict[str, list[int] | None]:
+    """Path → numbers of the lines under review, None for all."""
+    return {file.path: None if file.changed is None else sorted(file.changed) for file in selection.files}
+
+
+def reasons(selection: Selection) -> dict[str, str]:
+    """Path → reason; a failed one stands with a `!`."""
+    return {
+        result.path: ("!" if result.status is FileStatus.FAILED else "") + result.reason
+        for result in selection.skipped
+    }
+
+
+def one(selection: Selection) -> SourceFile:
+    (file,) = selection.files
+    return file
+
+
+# --- the whole tree
+
+
+def fill(folder: Path) -> None:
+    for path, data in {
+        "a.py": b"x = 1\n",
+        "d/b.py": b"y = 1\n",
+        "d/empty.py": b"",
+        "vendor/v.go": b"package v\n",
+        "logo.png": b"\x89PNG\r\n\x1a\n\0",
+        "big.txt": b"x" * (LIMIT + 1),
+        "uv.lock": b"x\n",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    (folder / "link.py").symlink_to("a.py")
+    os.mkfifo(folder / "pipe")
+
+
+SKIPPED = {
+    "d/empty.py": "empty",
+    "vendor/v.go": "vendored",
+    "logo.png": "binary",
+    "big.txt": "too_large",
+    "uv.lock": "lock_file",
+    "link.py": "symlink",
+}
+
+
+def test_tree_is_what_is_tracked_and_what_is_new(repo: Repo) -> None:
+    fill(repo.path)
+    os.unlink(repo.path / "pipe")
+    repo.commit({".gitignore": "*.log\n", "gone.py": "x\n"})
+    repo.write("new.py", "z = 1\n")
+    repo.write("x.log", "x\n")
+    (repo.path / "new link").symlink_to("a.py")
+    os.unlink(repo.path / "gone.py")
+    make_repo(repo.path / "nested").commit({"inner.py": "x\n"})
+    selection = choose(repo)
+    assert changed(selection) == dict.fromkeys([".gitignore", "a.py", "d/b.py", "new.py"])
+    assert reasons(selection) == {
+        **SKIPPED, "gone.py": "deleted", "new link": "symlink", "nested/": "submodule",
+    }  # fmt: skip
+    assert selection.churn["a.py"] == 1
+    assert files(selection)["a.py"].change is Change.WHOLE
+
+
+def test_a_plain_folder_is_walked(tmp_path: Path) -> None:
+    fill(tmp_path)
+    make_repo(tmp_path / "nested").commit({"inner.py": "x\n"})
+    selection = choose(tmp_path)
+    assert changed(selection) == dict.fromkeys(["a.py", "d/b.py"])
+    assert reasons(selection) == {**SKIPPED, "pipe": "not_regular", "nested/": "submodule"}
+    assert [note.key for note in selection.notes] == ["plain_folder"]
+
+
+def test_a_folder_nested_too_deep_is_a_failure(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["d"] * 120)
+    deep.mkdir(parents=True)
+    (deep / "x.py").write_text("x\n")
+    (result,) = choose(tmp_path).skipped
+    assert (result.status, result.reason) == (FileStatus.FAILED, "too_deep")
+
+
+@pytest.mark.parametrize("kind", ["tree", "working", "staged", "range", "commit"])
+def test_a_sub_folder_selects_what_is_below_it(repo: Repo, kind: str) -> None:
+    repo.commit({"a.py": "1\n", "sub/b.py": "1\n", "subway.py": "1\n"})
+    repo.commit({"a.py": "2\n", "sub/b.py": "2\n", "subway.py": "2\n"})
+    if kind in ("working", "staged"):
+        repo.git("reset", "-q", "--soft", "HEAD~")
+        repo.write("sub/new.py", "1\n")
+        repo.write("new.py", "1\n")
+    options = {"range": {"base": "HEAD~"}, "commit": {"commit": "HEAD"}, "tree": {}}
+    selection = choose(repo.path / "sub", **options.get(kind, {kind: True}))
+    expected = {"sub/b.py", "sub/new.py"} if kind == "working" else {"sub/b.py"}
+    assert files(selection).keys() == expected
+    assert not selection.skipped
+
+
+def test_what_stands_on_disk_counts_for_the_tree(repo: Repo) -> None:
+    """A link where git has a file, a file where it has a link or a submodule, a folder where it has a file."""
+    repo.commit({"file.py": "1\n", "real.py": "1\n", "folder.py": "1\n", "module": "1\n"})
+    inner = make_repo(repo.path / "sub")
+    inner.commit({"x": "1\n"})
+    (repo.path / "link.py").symlink_to("real.py")
+    repo.commit()
+    for path in ("file.py", "link.py", "folder.py"):
+        os.unlink(repo.path / path)
+    (repo.path / "file.py").symlink_to("real.py")
+    repo.write("link.py", "2\n")
+    repo.write("folder.py/x.py", "2\n")
+    selection = choose(repo)
+    assert files(selection).keys() == {"real.py", "link.py", "folder.py/x.py", "module"}
+    assert reasons(selection) == {"file.py": "symlink", "folder.py": "deleted", "sub": "submodule"}
+    os.rename(repo.path / "sub", repo.path.parent / "away")
+    repo.write("sub", "now a file\n")
+    assert "sub" in files(choose(repo))
+
+
+def test_what_is_not_checked_out_is_listed(repo: Repo) -> None:
+    repo.commit({"in/a.py": "1\n", "out/b.py": "1\n"})
+    repo.git("sparse-checkout", "set", "in")
+    selection = choose(repo)
+    assert (files(selection).keys(), reasons(selection)) == ({"in/a.py"}, {"out/b.py": "not_checked_out"})
+
+
+# --- changes
+
+
+def test_working_is_everything_since_the_last_commit(repo: Repo) -> None:
+    repo.commit({"a.py": CODE, "b.py": "1\n", "gone.py": "gone\n", "same.py": "1\n", "m.sh": "x\n"})
+    repo.write("a.py", CODE.replace("line 3\n", "changed\n"))
+    repo.git("add", "a.py")
+    repo.write("a.py", (repo.path / "a.py").read_text() + "more\n")
+    repo.write("intent.py", "1\n2\n")
+    repo.git("add", "-N", "intent.py")
+    repo.write("new.py", "1\n")
+    os.unlink(repo.path / "gone.py")
+    (repo.path / "m.sh").chmod(0o755)
+    (repo.path / "link").symlink_to("a.py")
+    make_repo(repo.path / "nested").commit({"x": "1\n"})
+    selection = choose(repo, working=True)
+    assert changed(selection) == {"a.py": [3, 31], "intent.py": [1, 2], "new.py": [1]}
+    assert reasons(selection) == {
+        "gone.py": "deleted", "m.sh": "mode_only", "link": "symlink", "nested/": "submodule",
+    }  # fmt: skip
+    assert files(selection)["a.py"].lines[2] == "changed"
+
+
+def test_staged_is_the_index(repo: Repo) -> None:
+    repo.commit({"a.py": "1\n", "b.py": "1\n"})
+    repo.write("a.py", "2\n")
+    repo.git("add", "a.py")
+    repo.write("a.py", "3\n")
+    repo.write("b.py", "2\n")
+    repo.write("intent.py", "1\n")
+    repo.git("add", "-N", "intent.py")
+    selection = choose(repo, staged=True)
+    assert changed(selection) == {"a.py": [1]}
+    assert (one(selection).lines, one(selection).hunks) == (
+        ("2",),
+        (Hunk(1, 1, 1, 1, (b"2",), frozenset({1}), (Removed(1, (b"1",)),)),),
+    )
+
+
+def test_range_starts_at_the_merge_base(repo: Repo) -> None:
+    base = repo.commit({"a.py": "1\n"})
+    repo.git("checkout", "-q", "-b", "side")
+    head = repo.commit({"b.py": "1\n"})
+    repo.git("checkout", "-q", "main")
+    repo.commit({"a.py": "2\n", "c.py": "1\n"})
+    repo.write("dirty.py", "1\n")
+    selection, pinned = select(make_target(repo.path, base="main", head="side"), max_file_size=LIMIT)
+    assert changed(selection) == {"b.py": [1]}
+    assert (selection.base_commit, pinned.base, pinned.head) == (base, base, head)
+    assert select(pinned, max_file_size=LIMIT) == (selection, pinned)
+    assert changed(choose(repo, head="side")) == {"b.py": [1]}  # from where we are
+    assert changed(choose(repo, base=head)) == {"a.py": [1], "c.py": [1]}  # to where we are
+
+
+def test_commit(repo: Repo) -> None:
+    root = repo.commit({"a.py": "1\n"})
+    side = repo.commit({"a.py": "1\n2\n"})
+    repo.git("checkout", "-q", "-b", "side", root)
+    repo.commit({"b.py": "1\n"})
+    repo.git("merge", "-q", "--no-edit", "main")
+    merge = choose(repo, commit="HEAD")
+    assert (changed(merge), merge.base_commit) == ({"a.py": [2]}, repo.git("rev-parse", "HEAD^").strip())
+    assert [note.key for note in merge.notes] == ["merge_first_parent"]
+    assert changed(choose(repo, commit=side)) == {"a.py": [2]}
+    first = choose(repo, commit=root)
+    assert (changed(first), first.base_commit, first.notes) == ({"a.py": [1]}, "", ())
+
+
+def test_kinds_of_change_between_commits(repo: Repo, tmp_path: Path) -> None:
+    inner = make_repo(tmp_path / "inner")
+    inner.commit({"x": "1\n"})
+    repo.git("submodule", "add", "-q", str(inner.path), "changed_sub")
+    (repo.path / "link.py").symlink_to("a.py")
+    (repo.path / "to_file.py").symlink_to("a.py")
+    repo.commit(
+        {
+            "moved.py": CODE, "edited.py": CODE.upper(), "gone.py": "gone\n", "mode.sh": "1\n", "both.sh": "1\n",
+            "to_link.py": "to link\n", "image": b"\0\1", "emptied.py": "1\n", "crlf.py": "1\r\n2\r\n3\r\n",
+            "end.py": "1\n2", "big.txt": "1\n", "utf16.txt": "文\n".encode("utf-16"),
+        }
+    )  # fmt: skip
+    repo.git("-C", "changed_sub", "commit", "-q", "--allow-empty", "-m", "x")
+    repo.git("submodule", "add", "-q", str(inner.path), "new_sub")
+    repo.git("mv", "moved.py", "renamed.py")
+    repo.git("mv", "edited.py", "deep_edited.py")
+    for path in ("gone.py", "to_link.py", "to_file.py", "link.py"):
+        os.unlink(repo.path / path)
+    for path in ("to_link.py", "link.py", "new_link"):
+        (repo.path / path).symlink_to("elsewhere")
+    for path in ("mode.sh", "both.sh"):
+        (repo.path / path).chmod(0o755)
+    repo.commit(
+        {
+            "deep_edited.py": CODE.upper().replace("LINE 4\n", "new\n"), "both.sh": "1\n2\n", "to_file.py": "1\n",
+            "image": b"\0\2", "emptied.py": "", "crlf.py": "1\r\n!\r\n3\r\n", "end.py": "1\n2\n3", "new.py": "1\n",
+            "new_empty.py": "", "big.txt": "x" * (LIMIT + 1), "utf16.txt": "字\n".encode("utf-16"),
+        }
+    )  # fmt: skip
+    selection = choose(repo, commit="HEAD")
+    assert changed(selection) == {
+        ".gitmodules": [4, 5, 6],
+        "deep_edited.py": [4],
+        "both.sh": [2],
+        "to_file.py": [1],
+        "crlf.py": [2],
+        "end.py": [2, 3],
+        "new.py": [1],
+    }
+    assert reasons(selection) == {
+        "changed_sub": "submodule", "new_sub": "submodule", "renamed.py": "renamed_only", "gone.py": "deleted",
+        "to_link.py": "symlink", "link.py": "symlink", "new_link": "symlink", "mode.sh": "mode_only",
+        "image": "binary", "utf16.txt": "binary", "emptied.py": "empty", "new_empty.py": "empty",
+        "big.txt": "too_large",
+    }  # fmt: skip
+    chosen = files(selection)
+    assert chosen["crlf.py"].lines == ("1", "!", "3")
+    assert chosen["end.py"].lines == ("1", "2", "3")
+    assert (chosen["deep_edited.py"].change, chosen["new.py"].change) == (Change.RENAMED, Change.ADDED)
+
+
+@pytest.mark.parametrize("kind", ["working", "staged", "commit"])
+def test_a_type_change_ends_once(repo: Repo, kind: str) -> None:
+    (repo.path / "link").symlink_to("x")
+    repo.commit({"file": "1\n"})
+    os.unlink(repo.path / "link")
+    os.unlink(repo.path / "file")
+    repo.write("link", "code\n")
+    (repo.path / "file").symlink_to("x")
+    if kind != "working":
+        repo.git("add", "-A")
+    if kind == "commit":
+        repo.commit()
+    selection = choose(repo, **({"commit": "HEAD"} if kind == "commit" else {kind: True}))
+    assert (changed(selection), reasons(selection)) == ({"link": [1]}, {"file": "symlink"})
+
+
+@pytest.mark.parametrize("options", [{"working": True}, {"staged": True}, {}])
+def test_an_unborn_branch(repo: Repo, options: dict[str, bool]) -> None:
+    repo.write("a.py", "1\n")
+    repo.git("add", "a.py")
+    assert files(choose(repo, **options)).keys() == {"a.py"}
+
+
+@pytest.mark.parametrize(
+    "options", [{"working": True}, {"staged": True}, {"base": "HEAD"}, {"commit": "HEAD"}], ids=str
+)
+def test_an_empty_change_selects_nothing(repo: Repo, options: dict[str, str]) -> None:
+    repo.commit({"a.py": "1\n"})
+    repo.commit()
+    repo.git("checkout", "-q", "--detach")
+    os.utime(repo.path / "a.py", (1, 1))  # another time alone is no change
+    selection = choose(repo, **options)
+    assert (selection.files, selection.skipped) == ((), ())
+
+
+def test_a_conflict(repo: Repo) -> None:
+    repo.commit({"a.py": "1\n", "b.py": "1\n"})
+    repo.git("checkout", "-q", "-b", "side")
+    repo.commit({"a.py": "2\n", "c.py": "1\n"})
+    repo.git("checkout", "-q", "main")
+    repo.commit({"a.py": "3\n"})
+    repo.git("merge", "side", ok=(1,))
+    staged, working, tree = choose(repo, staged=True), choose(repo, working=True), choose(repo)
+    assert (changed(staged), reasons(staged)) == ({"c.py": [1]}, {"a.py": "!unmerged"})
+    assert changed(working) == {"a.py": [1, 3, 4, 5], "c.py": [1]}
+    assert files(tree).keys() == {"a.py", "b.py", "c.py"}
+
+
+def test_a_linked_worktree(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.py": "1\n"})
+    repo.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    side = Repo(tmp_path / "side")
+    side.write("a.py", "2\n")
+    assert changed(choose(side, working=True)) == {"a.py": [1]}
+    assert changed(choose(repo, working=True)) == {}
+
+
+def test_sha256(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r", "--object-format=sha256")
+    repo.commit({"a.py": "1\n"})
+    assert changed(choose(repo, commit="HEAD")) == {"a.py": [1]}
+    repo.write("a.py", "2\n")
+    assert changed(choose(repo, working=True)) == {"a.py": [1]}
+
+
+def cloned(repo: Repo, path: Path, *options: str) -> Repo:
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.git("clone", "-q", *options, f"file://{repo.path}", str(path))
+    return Repo(path)
+
+
+def test_a_shallow_clone(repo: Repo, tmp_path: Path) -> None:
+    root = repo.commit({"a.py": "1\n"})
+    repo.commit({"a.py": "2\n"})
+    shallow = cloned(repo, tmp_path / "shallow", "--depth=1")
+    assert [note.key for note in choose(shallow).notes] == ["shallow_clone"]
+    for options, key in [
+        ({"base": root}, "ref_unknown_shallow"),
+        ({"base": "HEAD~1"}, "ref_unknown_shallow"),
+        ({"commit": "HEAD"}, "commit_at_shallow_edge"),
+    ]:
+        assert refusal(shallow, **options) == key
+
+
+def test_content_missing_from_a_partial_clone_is_a_failure(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.py": "a1\n", "gone.py": "g1\n", "kept.py": "k1\n", "moved.py": CODE})
+    repo.git("rm", "-q", "gone.py")
+    repo.git("mv", "moved.py", "renamed.py")
+    repo.commit({"a.py": "a2\n", "new.py": "n1\n"})
+    repo.commit({"a.py": "a3\n", "new.py": "n2\n"})
+    partial = cloned(repo, tmp_path / "partial", "--filter=blob:none")
+    selection = choose(partial, base="HEAD~2", head="HEAD~1")
+    assert changed(selection) == {}
+    assert reasons(selection) == {
+        "a.py": "!blob_missing", "new.py": "!blob_missing", "gone.py": "deleted", "renamed.py": "renamed_only",
+    }  # fmt: skip
+    assert files(choose(partial)).keys() == {"a.py", "kept.py", "new.py", "renamed.py"}
+
+
+# --- encodings
+
+
+def test_gb18030_in_both_sides_of_a_change(repo: Repo) -> None:
+    text = "# 计算订单的总价，返回结果\nx = 1\n# 检查用户的权限\n"
+    repo.commit({"a.py": text.encode("gb18030")})
+    repo.commit({"a.py": text.replace("总价", "价格").encode("gb18030")})
+    file = one(choose(repo, commit="HEAD"))
+    assert (file.encoding, file.lines[0]) == ("gb18030", "# 计算订单的价格，返回结果")
+    (gone,) = file.hunks[0].removed
+    assert gone.lines[0].decode(file.encoding) == "# 计算订单的总价，返回结果"
+
+
+def test_lines_are_counted_as_git_counts_them(repo: Repo) -> None:
+    text = "a\u2028b\x0cc\rd\x85e\n"
+    repo.commit({"a.py": text})
+    repo.commit({"a.py": text + "new\n"})
+    file = one(choose(repo, commit="HEAD"))
+    assert (file.lines, file.changed) == ((text.rstrip("\n"), "new"), frozenset({2}))
+
+
+def notebook(source: list[str], output: str) -> str:
+    cell = {"cell_type": "code", "metadata": {}, "source": source, "outputs": [{"text": [output]}]}
+    return json.dumps({"cells": [cell], "nbformat": 4}, indent=1)
+
+
+def test_of_a_notebook_only_the_source_is_reviewed(repo: Repo) -> None:
+    repo.commit({"n.ipynb": notebook(["x = 1\n"], "out1")})
+    repo.commit({"n.ipynb": notebook(["x = 2\n"], "out2")})
+    repo.commit(
+        {
+            "n.ipynb": notebook(["x = 2\n"], "out3"),
+            "flat.ipynb": json.dumps(json.loads(notebook(["y\n"], ""))),
+        }
+    )
+    whole, change, output = choose(repo), choose(repo, commit="HEAD~"), choose(repo, commit="HEAD")
+    both = [one(change), files(whole)["n.ipynb"]]
+    for file in both:
+        (number,) = file.changed or ()
+        assert (file.lines[number - 1].strip(), file.known) == ('"x = 2\\n"', frozenset({number}))
+    assert [gone.lines for hunk in one(change).hunks for gone in hunk.removed] == [(b'    "x = 1\\n"',)]
+    assert files(output)["n.ipynb"].changed == frozenset()
+    flat = files(output)["flat.ipynb"]
+    assert (flat.lines, flat.changed, [note.key for note in flat.notes]) == (
+        ("y",),
+        None,
+        ["notebook_as_text"],
+    )
+
+
+# --- names
+
+
+NAMES = [
+    "a b.py",
+    "tab\t.py",
+    "new\nline.py",
+    'quo"te.py',
+    "-rf",
+    "a/b/c.py",
+    "x b/y.py",
+    "caf\udce9.py",
+    "文 件.py",
+]
+
+
+def test_odd_names(repo: Repo) -> None:
+    repo.commit({name: "1\n" for name in NAMES})
+    repo.commit({name: "1\n2\n" for name in NAMES})
+    assert changed(choose(repo)) == dict.fromkeys(NAMES)
+    assert changed(choose(repo, commit="HEAD")) == {name: [2] for name in NAMES}
+    for name in NAMES:
+        repo.write(name, "1\n2\n3\n")
+    assert changed(choose(repo, working=True)) == {name: [3] for name in NAMES}
+    diff = repo.diff("HEAD")
+    for name in NAMES:
+        repo.write(name, "something else\n")
+    repo.write("x.diff", diff)
+    hunks_only = choose(repo, diff_file=str(repo.path / "x.diff"))
+    assert changed(hunks_only) == {name: [3] for name in NAMES}
+
+
+# --- in a hook
+
+
+def test_inside_a_real_hook(repo: Repo) -> None:
+    """git sets GIT_DIR and GIT_INDEX_FILE there, here for a commit from another folder's index."""
+    repo.commit({"a.py": "1\n"})
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from review_agent.agent.target import make_target, select\n"
+        "found, _ = select(make_target(Path(sys.argv[1]), staged=True), max_file_size=1000)\n"
+        "Path(sys.argv[1], 'seen').write_text(repr([file.path for file in found.files]))\n"
+    )
+    hook = repo.write(
+        ".git/hooks/pre-commit", f'#!/bin/sh\nenv > seen-env\n{sys.executable} -c "$CODE" "$PWD"\n'
+    )
+    hook.chmod(0o755)
+    repo.write("b.py", "1\n")
+    repo.git("add", "b.py")
+    repo.git("commit", "-q", "-m", "x", CODE=code)
+    assert "GIT_INDEX_FILE=" in (repo.path / "seen-env").read_text()
+    assert (repo.path / "seen").read_text() == "['b.py']"
+
+
+# --- diff files
+
+
+def saved(tmp_path: Path, data: bytes) -> str:
+    path = tmp_path / "x.diff"
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("state", ["agrees", "differs", "absent", "elsewhere"])
+def test_a_diff_file_borrows_the_rest_of_a_file_that_agrees(repo: Repo, tmp_path: Path, state: str) -> None:
+    repo.commit({"d/a.py": CODE})
+    repo.write("d/a.py", CODE.replace("line 15\n", "changed\n"))
+    path = saved(tmp_path, repo.diff())
+    root = repo.path
+    if state == "differs":
+        repo.write("d/a.py", CODE)
+    if state == "absent":
+        os.unlink(repo.path / "d/a.py")
+    if state == "elsewhere":
+        root = tmp_path / "elsewhere"
+        root.mkdir()
+    file = one(choose(root, diff_file=path))
+    assert (file.path, file.changed, file.lines[14]) == ("d/a.py", frozenset({15}), "changed")
+    if state == "agrees":
+        assert (file.known, len(file.lines)) == (None, 30)
+    else:
+        assert (file.known, len(file.lines)) == (frozenset(range(12, 19)), 18)
+
+
+def test_a_diff_file_is_about_the_repository_of_the_folder(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"d/a.py": CODE})
+    repo.write("d/a.py", CODE + "more\n")
+    assert one(choose(repo.path / "d", diff_file=saved(tmp_path, repo.diff()))).known is None
+
+
+def test_kinds_of_change_in_a_diff_file(repo: Repo, tmp_path: Path) -> None:
+    repo.commit(
+        {"a": CODE, "b": CODE, "c.py": "1\n", "d.py": "1\n", "gb.py": "# 检查用户的权限\n".encode("gb18030")}
+    )
+    repo.git("mv", "a", "moved")
+    repo.write("copy", CODE + "more\n")
+    repo.write("b", CODE + "\n")
+    repo.write("c.py", "1\r\n")
+    repo.write("gb.py", b"")
+    os.unlink(repo.path / "d.py")
+    repo.git("add", "-A")
+    path = saved(tmp_path, repo.diff("--cached", "-M", "-C", "--find-copies-harder"))
+    repo.git("reset", "-q", "--hard")
+    selection = choose(repo, diff_file=path)
+    assert (changed(selection), reasons(selection)) == (
+        {"b": [31], "c.py": [1], "copy": [31], "gb.py": []},
+        {"moved": "renamed_only", "d.py": "deleted"},
+    )
+    chosen = files(selection)
+    assert chosen["gb.py"].known == frozenset()  # the file on disk still has the line
+    assert (chosen["copy"].change, chosen["c.py"].lines, chosen["gb.py"].encoding) == (
+        Change.COPIED, ("1",), "gb18030",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../etc/passwd", ".git/config", "link/passwd", "pipe"])
+def test_a_diff_file_reads_nothing_outside(repo: Repo, tmp_path: Path, name: str) -> None:
+    (repo.path / "link").symlink_to("/etc")
+    os.mkfifo(repo.path / "pipe")
+    first = Path("/etc/passwd").read_text().splitlines()[0]
+    diff = f"--- a/{name}\n+++ b/{name}\n@@ -0,0 +1 @@\n+{first}\n"
+    file = one(choose(repo, diff_file=saved(tmp_path, diff.encode())))
+    assert (file.known, file.lines) == (frozenset({1}), (first,))
+
+
+def test_a_diff_on_stdin(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.commit({"a.py": "1\n"})
+    repo.write("a.py", "2\n")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(repo.diff())))
+    assert changed(choose(repo, diff_file="-")) == {"a.py": [1]}
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b" \r\n"])
+def test_an_empty_diff_selects_nothing(tmp_path: Path, data: bytes) -> None:
+    selection = choose(tmp_path, diff_file=saved(tmp_path, data))
+    assert (selection.files, selection.skipped) == ((), ())
+
+
+def test_a_diff_of_far_away_lines_does_not_fill_the_memory(tmp_path: Path) -> None:
+    diff = "".join(f"--- a/{n}\n+++ b/{n}\n@@ -0,0 +{9_000_000} @@\n+x\n" for n in range(200))
+    selection = choose(tmp_path, diff_file=saved(tmp_path, diff.encode()))
+    assert (len(selection.files), set(reasons(selection).values())) == (2, {"too_large"})
+
+
+SERIES = b"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (b"garbage\n", "diff_no_files"),
+        ("diff --git a/x b/x\n".encode("utf-16"), "diff_no_files"),  # a PowerShell redirection
+        (b"\x1b[1mdiff --git a/x b/x\x1b[m\n", "diff_no_files"),  # color=always
+        (SERIES[:-3], "diff_cut"),
+        (SERIES + b"+more\n", "diff_malformed"),
+        (b"diff --cc x\nindex 1,2..3\n@@@ -1 -1 +1 @@@\n++x\n", "diff_combined"),
+        (SERIES * 2, "diff_repeats"),
+    ],
+)
+def test_a_diff_file_that_cannot_be_read_is_refused(tmp_path: Path, data: bytes, key: str) -> None:
+    assert refusal(tmp_path, diff_file=saved(tmp_path, data)) == key
+
+
+# --- refusals
+
+
+def refusal(root: Path | Repo, **options: object) -> str:
+    with pytest.raises(TargetError) as caught:
+        choose(root, **options)
+    return caught.value.key
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"base": "nowhere"}, "ref_unknown"),
+        ({"head": "nowhere"}, "ref_unknown"),
+        ({"commit": "nowhere"}, "ref_unknown"),
+        ({"commit": "--output=x"}, "ref_unknown"),
+        ({"base": ""}, "ref_unknown"),  # `--from "$BASE"` with no BASE
+        ({"base": "main", "head": ""}, "ref_unknown"),
+        ({"commit": ""}, "ref_unknown"),
+        ({"staged": True, "working": True}, "target_conflict"),
+        ({"base": "main", "diff_file": "-"}, "target_conflict"),
+        ({"diff_file": "/nowhere"}, "diff_unreadable"),
+        ({"diff_file": "."}, "diff_unreadable"),
+    ],
+)
+def test_refused_targets(repo: Repo, options: dict[str, object], key: str) -> None:
+    repo.commit({"a.py": "1\n"})
+    assert refusal(repo, **options) == key
+    assert not (repo.path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"staged": True}, {"working": True}, {"base": "x"}, {"commit": "x"}], ids=str
+)
+def test_a_plain_folder_has_no_changes(tmp_path: Path, options: dict[str, object]) -> None:
+    assert refusal(tmp_path, **options) == "not_a_repository"
+
+
+def test_a_target_must_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    places = [tmp_path / "nowhere", tmp_path / "file", tmp_path / "dangling"]
+    assert [refusal(place) for place in places] == ["path_missing", "path_not_folder", "path_not_folder"]
+
+
+def test_unrelated_histories(repo: Repo) -> None:
+    repo.commit({"a": "1\n"})
+    repo.git("checkout", "-q", "--orphan", "alone")
+    repo.commit({"b": "1\n"})
+    assert refusal(repo, base="main") == "no_merge_base"
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_the_list_of_options_reads_well_in_both_languages(tmp_path: Path, lang: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        make_target(tmp_path, staged=True, working=True)
+    text = messages(lang)["errors"]["target_conflict"].format(**caught.value.fields)
+    assert "--staged, --working" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        (Target("tree", "/home/me/r"), "tree"),
+        (Target("range", "/r", "main", "side"), "range:main..side"),
+        (Target("commit", "/r", head="v1"), "commit:v1"),
+        (Target("diff", "/r", diff_file="/home/me/x.diff"), "diff:x.diff"),
+        (Target("diff", "/r", diff_file="-"), "diff:-"),
+    ],
+)
+def test_labels_hold_no_machine_paths(target: Target, label: str) -> None:
+    assert target.label() == label

@@ -1,0 +1,503 @@
+"""Reading repositories: what is found, what is refused, and that nothing of a repository is obeyed or written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from gitrepo import NAME, Repo, make_repo
+
+from review_agent.agent.errors import GitError
+from review_agent.tools.git import Location, Repository, find
+
+
+def opened(repo: Repo) -> Repository:
+    location = find(repo.path)
+    assert location is not None
+    return Repository(location)
+
+
+def clone(repo: Repo, path: Path, *options: str) -> Repo:
+    subprocess.run(
+        ["git", *NAME, "clone", "-q", *options, f"file://{repo.path}", str(path)],
+        check=True,
+        capture_output=True,
+    )
+    return Repo(path)
+
+
+# --- where a repository is
+
+
+def test_find_looks_upwards(repo: Repo, tmp_path: Path) -> None:
+    deep = repo.path / "a" / "b"
+    deep.mkdir(parents=True)
+    expected = Location(repo.path, repo.path / ".git", repo.path / ".git")
+    assert [find(place) for place in (repo.path, deep, tmp_path)] == [expected, expected, None]
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "gitdir: /nowhere", "gitdir: ../outside", "\0\xff"])
+def test_a_git_file_that_leads_nowhere_is_no_repository(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".git").write_text(text)
+    assert find(tmp_path) is None
+
+
+def test_a_linked_worktree_has_its_own_head_and_index(repo: Repo, tmp_path: Path) -> None:
+    first = repo.commit({"a": "1\n"})
+    second = repo.commit({"a": "2\n"})
+    repo.git("update-ref", "ORIG_HEAD", second)
+    repo.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "side"), first)
+    side = Repo(tmp_path / "side")
+    side.write("new", "x\n")
+    side.git("add", "new")
+    side.git("update-ref", "ORIG_HEAD", first)
+    with opened(side) as git:
+        assert git.location.common == repo.path / ".git"
+        assert (git.head(), git.resolve("main"), git.resolve("ORIG_HEAD")) == (first, second, first)
+        assert [entry.path for entry in git.listed()] == ["a", "new"]
+
+
+def test_a_submodule_is_a_repository(repo: Repo, tmp_path: Path) -> None:
+    inner = make_repo(tmp_path / "inner")
+    commit = inner.commit({"x": "1\n"})
+    repo.git("submodule", "add", "-q", str(inner.path), "sub")
+    with opened(Repo(repo.path / "sub")) as git:
+        assert (git.root.name, git.head()) == ("sub", commit)
+
+
+# --- names of commits
+
+
+def test_resolve(repo: Repo, tmp_path: Path) -> None:
+    first = repo.commit({"a": "1\n"}, "first")
+    second = repo.commit({"a": "2\n"}, "second")
+    repo.git("tag", "-a", "v1", "-m", "x", first)
+    repo.git("branch", "packed", first)
+    repo.git("branch", "中文/分支", first)
+    repo.git("pack-refs", "--all")
+    repo.git("branch", "loose", first)
+    other = make_repo(tmp_path / "other")
+    fetched = other.commit({"b": "1\n"})
+    repo.git("fetch", "-q", str(other.path), "main")
+    with opened(repo) as git:
+        for ref in ("v1", "packed", "loose", "中文/分支", "HEAD~1", "HEAD^", first[:10], f"{second}~"):
+            assert git.resolve(ref) == first, ref
+        assert (git.resolve("HEAD"), git.resolve("main"), git.head()) == (second, second, second)
+        assert git.resolve("FETCH_HEAD") == fetched
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "nowhere",
+        "",
+        "--all",
+        "-h",
+        "a\0b",
+        "main:a",
+        "HEAD^{tree}",
+        "HEAD~99",
+        "f" * 40,
+        "main other",
+        "$(id)",
+    ],
+)
+def test_what_is_no_commit_is_unknown(repo: Repo, ref: str) -> None:
+    repo.commit({"a": "1\n"})
+    with opened(repo) as git, pytest.raises(GitError) as caught:
+        git.resolve(ref)
+    assert (caught.value.key, caught.value.fields) == ("ref_unknown", {"ref": ref})
+
+
+def test_head_of_an_unborn_branch_and_of_none(repo: Repo) -> None:
+    with opened(repo) as git:
+        assert (git.head(), git.listed(), git.churn()) == (None, [], {})
+    commit = repo.commit({"a": "1\n"})
+    repo.git("checkout", "-q", "--detach")
+    with opened(repo) as git:
+        assert git.head() == commit
+
+
+def test_a_broken_head_is_not_an_unborn_branch(repo: Repo) -> None:
+    repo.commit({"a": "1\n"})
+    repo.write(".git/HEAD", "garbage\n")
+    with opened(repo) as git, pytest.raises(GitError) as caught:
+        git.head()
+    assert caught.value.key == "git_failed"
+
+
+def test_parents_and_merge_base(repo: Repo) -> None:
+    base = repo.commit({"a": "1\n"})
+    left = repo.commit({"b": "1\n"})
+    repo.git("checkout", "-q", "-b", "side", base)
+    right = repo.commit({"c": "1\n"})
+    repo.git("merge", "-q", "--no-edit", "main")
+    repo.git("checkout", "-q", "--orphan", "alone")
+    alone = repo.commit({"d": "1\n"})
+    with opened(repo) as git:
+        assert git.merge_base(left, right) == base
+        assert git.parents(git.resolve("side")) == [right, left]
+        assert git.parents(base) == []
+        with pytest.raises(GitError) as caught:
+            git.merge_base(left, alone)
+    assert caught.value.key == "no_merge_base"
+
+
+def test_a_shallow_clone_says_so(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a": "1\n"})
+    second = repo.commit({"a": "2\n"})
+    repo.git("checkout", "-q", "--orphan", "alone")
+    alone = repo.commit({"d": "1\n"})  # git notes it as shallow, though it has no parents
+    shallow = clone(repo, tmp_path / "shallow", "--depth=1", "--no-single-branch")
+    with opened(shallow) as git:
+        assert (git.shallow, git.at_shallow_edge(second), git.at_shallow_edge(alone)) == (True, True, False)
+        for ask, key in [
+            (lambda: git.resolve("main~1"), "ref_unknown_shallow"),
+            (lambda: git.merge_base(alone, second), "no_merge_base_shallow"),
+        ]:
+            with pytest.raises(GitError) as caught:
+                ask()
+            assert caught.value.key == key
+
+
+def test_replaced_objects_are_not_believed(repo: Repo) -> None:
+    first = repo.commit({"a": "1\n"})
+    second = repo.commit({"a": "2\n"})
+    repo.git("replace", second, first)
+    with opened(repo) as git:
+        assert git.parents(second) == [first]
+
+
+# --- content
+
+
+def test_listed(repo: Repo) -> None:
+    repo.commit({"run.sh": "x\n", "a/ä.py": "x\n", ".gitignore": "*.log\n", "gone": "x\n"})
+    (repo.path / "run.sh").chmod(0o755)
+    (repo.path / "link").symlink_to("run.sh")
+    repo.git("add", "link", "run.sh")
+    repo.write("intent", "x\n")
+    repo.git("add", "-N", "intent")
+    repo.write("new", "x\n")
+    repo.write("x.log", "x\n")
+    repo.write("mine", "x\n")
+    repo.write(".git/info/exclude", "mine\n")
+    os.unlink(repo.path / "gone")
+    make_repo(repo.path / "nested").commit({"inner": "x\n"})
+    with opened(repo) as git:
+        entries = git.listed()
+        assert git.untracked() == ["nested/", "new"]
+    assert [(entry.mode, entry.path) for entry in entries] == [
+        ("100644", ".gitignore"),
+        ("100644", "a/ä.py"),
+        ("100644", "gone"),
+        ("100644", "intent"),
+        ("120000", "link"),
+        ("", "nested/"),
+        ("", "new"),
+        ("100755", "run.sh"),
+    ]
+
+
+def test_a_path_in_conflict_is_listed_once(repo: Repo) -> None:
+    repo.commit({"a": "1\n"})
+    repo.git("checkout", "-q", "-b", "side")
+    repo.commit({"a": "2\n"})
+    repo.git("checkout", "-q", "main")
+    repo.commit({"a": "3\n"})
+    repo.git("merge", "side", ok=(1,))
+    with opened(repo) as git:
+        assert ([entry.path for entry in git.listed()], git.unmerged()) == (["a"], ["a"])
+
+
+def test_what_a_sparse_checkout_leaves_out_is_marked(repo: Repo) -> None:
+    repo.commit({"in/a": "1\n", "out/b": "1\n"})
+    repo.git("sparse-checkout", "set", "in")
+    with opened(repo) as git:
+        assert [(entry.path, entry.absent) for entry in git.listed()] == [("in/a", False), ("out/b", True)]
+
+
+def test_blobs(repo: Repo) -> None:
+    repo.commit({"a": "1\n", "b": "x" * 100, "e": ""})
+    ids = {name: repo.git("rev-parse", f"HEAD:{name}").strip() for name in "abe"}
+    missing, commit = "1" * 40, repo.git("rev-parse", "HEAD").strip()
+    with opened(repo) as git:
+        found = git.blobs([*ids.values(), missing, commit, "", "--all"], 50)
+        assert found == {ids["a"]: b"1\n", ids["b"]: None, ids["e"]: b""}
+        assert git.blobs([], 50) == {}
+
+
+@pytest.mark.parametrize("name", ["a", "d/a b", "*", ":(top)x", "-rf", "n\nl", "caf\udce9"])
+def test_file_at(repo: Repo, name: str) -> None:
+    commit = repo.commit({name: "old\n", "a": "old\n", "link": "x"})
+    os.unlink(repo.path / "link")
+    (repo.path / "link").symlink_to("a")
+    second = repo.commit({name: "new\n"})
+    with opened(repo) as git:
+        assert [git.file_at(at, name, 10) for at in (commit, second)] == [b"old\n", b"new\n"]
+        for path in ("nowhere", "d", "link", "", "a\0", "../a", ":(glob)*", "?"):
+            assert git.file_at(second, path, 10) is None, path
+        assert git.file_at(commit, name, 2) is None
+
+
+def test_churn_counts_commits_that_touched_a_path(repo: Repo) -> None:
+    repo.commit({"a": "1\n", "b c": "1\n"})
+    repo.commit({"a": "2\n"})
+    with opened(repo) as git:
+        assert dict(git.churn()) == {"a": 2, "b c": 1}
+
+
+def test_missing_objects_of_a_partial_clone(repo: Repo, tmp_path: Path) -> None:
+    repo.git("config", "uploadpack.allowFilter", "true")
+    first = repo.commit({"a": "a1\n", "b": "b1\n", "same": "1\n"})
+    second = repo.commit({"a": "a2\n", "new": "2\n"})
+    repo.git("rm", "-q", "b")
+    third = repo.commit({"a": "a3\n"})
+    partial = clone(repo, tmp_path / "partial", "--filter=blob:none")
+    with opened(partial) as git:
+        assert git.partial
+        missing = git.unreadable(first, second)
+        assert [(entry.path, entry.mode) for entry in missing] == [("a", "100644")]
+        assert b"new" in git.diff(first, second, without=["a"])
+        gone = git.unreadable(second, third)
+        assert [(entry.path, entry.mode) for entry in gone] == [("a", "100644"), ("b", "000000")]
+        with pytest.raises(GitError) as caught:
+            git.diff(first, second)
+        assert caught.value.fields["detail"].startswith("fatal: ")
+    with opened(repo) as git:
+        assert (git.partial, git.unreadable(first, third)) == (False, [])
+
+
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_object_formats(tmp_path: Path, object_format: str) -> None:
+    repo = make_repo(tmp_path / "r", f"--object-format={object_format}")
+    commit = repo.commit({"a": "1\n"})
+    with opened(repo) as git:
+        assert git.object_format == object_format
+        assert b"+1\n" in git.diff(git.empty_tree, commit)
+        assert git.churn() == {"a": 1}
+
+
+def test_a_change_in_the_same_instant_as_the_index_is_seen(repo: Repo) -> None:
+    """Same size, same times: only the age of the index tells git to read the file."""
+    path = repo.write("a", "one\n")
+    os.utime(path, (1e9, 1e9))
+    repo.commit()
+    repo.write("a", "two\n")
+    for touched in (path, repo.path / ".git" / "index"):
+        os.utime(touched, (1e9, 1e9))
+    with opened(repo) as git:
+        assert b"+two\n" in git.diff(git.resolve("HEAD"), work_tree=True)
+
+
+def test_a_split_index(repo: Repo) -> None:
+    repo.commit({"a": "1\n"})
+    repo.git("update-index", "--split-index")
+    repo.write("b", "1\n")
+    repo.git("add", "b")
+    with opened(repo) as git:
+        assert [entry.path for entry in git.listed()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("folder", ['quo"te', "new\nline", "back\\slash", "#x", "-rf", "a b", "中文"])
+def test_folders_with_odd_names(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = make_repo(tmp_path / folder)
+    commit = repo.commit({"a": "1\n"})
+    with opened(repo) as git:
+        assert b"+1\n" in git.diff(git.empty_tree, commit)
+    monkeypatch.chdir(repo.path)
+    location = find(Path("."))
+    assert location is not None
+    with Repository(location) as git:
+        assert git.head() == commit
+
+
+# --- nothing is obeyed, nothing is written
+
+
+@pytest.fixture
+def canary(repo: Repo, tmp_path: Path) -> Path:
+    """The file that appears when anything the repository asks for is run; everything asks for it."""
+    trace = tmp_path / "canary"
+    script = tmp_path / "evil.sh"
+    script.write_text(f"#!/bin/sh\necho $0 $@ >> {trace}\ncat\n")
+    script.chmod(0o755)
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for hook in (
+        "post-index-change",
+        "pre-commit",
+        "post-checkout",
+        "fsmonitor-watchman",
+        "reference-transaction",
+    ):
+        for folder in (hooks, repo.path / ".git" / "hooks"):
+            shutil.copy(script, folder / hook)
+    repo.commit({"a.py": "1\n", ".gitattributes": "* diff=evil filter=evil merge=evil\n", "b.py": "1\n"})
+    repo.write("a.py", "2\n")
+    inner = make_repo(repo.path / "sub")
+    inner.commit({"x": "1\n"})
+    for target in (repo, inner):
+        for name in (
+            "core.fsmonitor", "core.pager", "core.editor", "core.sshCommand", "core.askPass", "diff.external",
+            "diff.evil.command", "diff.evil.textconv", "filter.evil.clean", "filter.evil.smudge",
+            "filter.evil.process", "gpg.program", "credential.helper", "core.gitProxy", "interactive.diffFilter",
+        ):  # fmt: skip
+            target.git("config", name, str(script))
+        for name in ("diff", "ls-files", "log", "cat-file", "rev-parse", "merge-base", "rev-list", "ls-tree"):
+            target.git("config", f"alias.{name}", f"!{script}")
+        target.git("config", "core.hooksPath", str(hooks))
+        target.git("config", "filter.evil.required", "true")
+        target.git("config", "log.showSignature", "true")
+        target.git("config", "core.worktree", "/")
+    trace.unlink(missing_ok=True)
+    return trace
+
+
+def use_everything(repo: Repo) -> list[bytes]:
+    with opened(repo) as git:
+        head = git.resolve("HEAD")
+        outputs = [
+            git.diff(head, work_tree=True),
+            git.diff(head, cached=True),
+            git.diff(git.empty_tree, head),
+            repr(git.listed()).encode(),
+            repr(git.unmerged()).encode(),
+            repr(sorted(git.churn().items())).encode(),
+            repr(git.file_at(head, "a.py", 100)).encode(),
+            repr((git.parents(head), git.merge_base(head, head), git.unreadable(head, head))).encode(),
+        ]
+        outputs.append(repr(git.blobs([entry.blob for entry in git.listed()], 100)).encode())
+        return outputs
+
+
+def test_nothing_that_a_repository_asks_for_is_run(repo: Repo, canary: Path) -> None:
+    outputs = use_everything(repo)
+    assert not canary.exists()
+    assert b"+2\n" in outputs[0]
+    assert b"evil" in outputs[2]  # .gitattributes as text
+    repo.git("--work-tree=.", "diff", ok=(0, 128))
+    assert canary.exists()  # git itself is obedient, so the test can fail
+
+
+def test_nothing_is_written(repo: Repo, canary: Path) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in sorted(repo.path.rglob("*"))}
+
+    before = state()
+    use_everything(repo)
+    assert state() == before
+
+
+def test_the_callers_environment_changes_nothing(
+    repo: Repo, tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = use_everything(repo)
+    other = make_repo(tmp_path / "other")
+    other.commit({"other": "x\n"})
+    script = str(tmp_path / "evil.sh")
+    for name, value in {
+        "GIT_DIR": str(other.path / ".git"),
+        "GIT_WORK_TREE": str(other.path),
+        "GIT_INDEX_FILE": str(other.path / ".git" / "index"),
+        "GIT_OBJECT_DIRECTORY": str(tmp_path),
+        "GIT_EXTERNAL_DIFF": script,
+        "GIT_PAGER": script,
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "diff.external",
+        "GIT_CONFIG_VALUE_0": script,
+        "GIT_CONFIG_PARAMETERS": "'diff.noprefix'='true'",
+        "GIT_DIFF_OPTS": "-u0",
+        "GIT_TRACE": str(tmp_path / "trace"),
+        "GIT_PREFIX": "sub/",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_NAMESPACE": "x",
+        "GIT_DEFAULT_HASH": "sha256",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert use_everything(repo) == expected
+    assert not canary.exists()
+    assert not (tmp_path / "trace").exists()
+    assert os.environ["GIT_DIR"] == str(other.path / ".git")  # and the caller's variables are still there
+
+
+@pytest.mark.parametrize(
+    "setting", ["diff.noprefix", "diff.mnemonicPrefix", "core.bare", "diff.ignoreSubmodules"]
+)
+def test_settings_of_the_repository_change_nothing(repo: Repo, setting: str) -> None:
+    repo.commit({"a": "1\n"})
+    repo.write("a", "2\n")
+    with opened(repo) as git:
+        expected = git.diff(git.resolve("HEAD"), work_tree=True)
+    repo.git("config", setting, "true" if setting != "diff.ignoreSubmodules" else "all")
+    with opened(repo) as git:
+        assert git.diff(git.resolve("HEAD"), work_tree=True) == expected
+    assert b"--- a/a\n+++ b/a\n" in expected
+
+
+@pytest.mark.parametrize("attribute", ["-diff", "binary", "diff=none -text"])
+def test_attributes_cannot_hide_code(repo: Repo, attribute: str) -> None:
+    first = repo.commit({"a.py": "1\n", ".gitattributes": f"*.py {attribute}\n"})
+    second = repo.commit({"a.py": "2\n"})
+    repo.write("a.py", "3\n")
+    with opened(repo) as git:
+        assert b"+2\n" in git.diff(first, second)
+        assert b"+3\n" in git.diff(second, work_tree=True)
+
+
+def test_the_private_folder_is_removed(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.commit({"a": "1\n"})
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with opened(repo) as git:
+        git.head()
+        assert len(list(place.iterdir())) == 1
+    assert list(place.iterdir()) == []
+    repo.git("config", "extensions.refStorage", "reftable")
+    with pytest.raises(GitError) as caught:
+        opened(repo)
+    assert (caught.value.key, list(place.iterdir())) == ("git_reftable", [])
+
+
+def test_links_and_locks_among_refs_are_passed_over(repo: Repo, tmp_path: Path) -> None:
+    commit = repo.commit({"a": "1\n"})
+    (tmp_path / "outside").write_text(f"{commit}\n")
+    heads = repo.path / ".git" / "refs" / "heads"
+    (heads / "link").symlink_to(tmp_path / "outside")
+    (heads / "x.lock").write_text("")
+    (heads / "folder").symlink_to(tmp_path)
+    with opened(repo) as git:
+        assert git.resolve("main") == commit
+        with pytest.raises(GitError):
+            git.resolve("link")
+
+
+def test_an_unreadable_repository_is_refused(repo: Repo) -> None:
+    repo.commit({"a": "1\n"})
+    os.mkfifo(repo.path / ".git" / "refs" / "heads" / "pipe")
+    with pytest.raises(GitError) as caught:
+        opened(repo)
+    assert caught.value.key == "git_unreadable"
+
+
+def test_without_git_there_is_one_clear_error(repo: Repo, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from review_agent.agent.errors import GitError\n"
+        "from review_agent.tools.git import Repository, find\n"
+        "try:\n    Repository(find(Path(sys.argv[1]))).head()\n"
+        "except GitError as exc:\n    print(exc.key)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(repo.path)],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("git_missing\n", "")
