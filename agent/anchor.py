@@ -1,13 +1,14 @@
 """Places a candidate on real lines. The quote decides; the model's line number only breaks ties.
 
-Texts are compared without blanks, so a place is found in the joined text of lines that stand together: a quote
-may be part of a line, a line, or a run of lines, in any layout.
+Texts are compared without blanks: a quote is looked for in the joined text of lines that stand together, and
+so may be part of a line, a line or a run of lines, in any layout.
 """
 
 from __future__ import annotations
 
 import html
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -28,19 +29,7 @@ _FENCE = re.compile(r"\s*(?:```|~~~)")
 _OUR_PREFIX = re.compile(r"\s*(\d{1,7}) [+ ](?: |$)|\s*()- ")
 _ANY_PREFIX = re.compile(r"\s*(?:[Ll](?=\d))?(\d{1,7})(?:\s*[:|│]\s?|\s+)(?:[+-]\s)?|\s*()[+-]\s?")
 _ELLIPSIS = re.compile(r"\.{3,}|…+")
-_TRIVIAL = frozenset(
-    (
-        "return",
-        "returnnone",
-        "returnnil",
-        "returnnull",
-        "returntrue",
-        "returnfalse",
-        "returnerr",
-        "continue",
-        "finally",
-    )
-)
+_TRIVIAL = re.compile(r"return(?:none|nil|null|true|false|err)?|continue|finally")
 
 
 @dataclass(frozen=True)
@@ -54,10 +43,17 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class _Place:
+    anchor: Anchor
+    changed: bool
+
+
+@dataclass(frozen=True)
 class _Row:
     """A shown line that is not blank: where its text begins in the joined text of its block."""
 
     number: int
+    changed: bool
     offset: int
     end: int
     following: int  # the numbered line a removed one is reported at
@@ -71,21 +67,23 @@ class _Block:
     text: str
     rows: tuple[_Row, ...]
 
-    def places(self, key: str, whole: bool) -> Iterator[Anchor]:
+    def places(self, key: str, whole: bool) -> Iterator[_Place]:
         at = self.text.find(key)
         while at >= 0:
             end = at + len(key)
-            rows = [row for row in self.rows if row.offset < end and row.end > at]
+            first = bisect_right(self.rows, at, key=lambda row: row.offset) - 1
+            rows = self.rows[first : bisect_left(self.rows, end, key=lambda row: row.offset)]
             lines_only = rows[0].offset == at and rows[-1].end == end
             if lines_only if whole else len(key) >= _MIN_PART:
-                yield self._anchor(rows)
-            at = self.text.find(key, at + 1)
+                yield self._place(rows)
+            at = self.text.find(key, rows[0].end)
 
-    def _anchor(self, rows: list[_Row]) -> Anchor:
+    def _place(self, rows: Sequence[_Row]) -> _Place:
         numbers = [row.number for row in rows if row.number]
         start = numbers[0] if numbers else rows[-1].following
         end = min(numbers[-1] if numbers else start, start + _MAX_RANGE - 1)
-        return Anchor(self.unit, start, end, exact=len(numbers) == len(rows))
+        exact = len(numbers) == len(rows)
+        return _Place(Anchor(self.unit, start, end, exact), any(row.changed for row in rows))
 
 
 def place(candidate: Candidate, units: Sequence[ReviewUnit]) -> Anchor | None:
@@ -96,15 +94,20 @@ def place(candidate: Candidate, units: Sequence[ReviewUnit]) -> Anchor | None:
     readings = list(_readings(candidate.quote))
     if not readings:
         return None
-    hint = candidate.line_start or _number_of(candidate.quote)
+    hint = _number_of(candidate.quote) or candidate.line_start
     paths = _matching_paths(candidate.path, units)
     named = _Scope([unit for unit in units if unit.path in paths], hint)
     if named.units:
-        others = _Scope([unit for unit in units if unit.path not in paths], 0)
-        found = named.whole(readings) or others.only(readings)
-        return found or named.partly(readings) or named.roughly(readings)
+        if fit := named.fit(readings):
+            return named.choose(*fit)
+        fit = _Scope([unit for unit in units if unit.path not in paths], 0).fit(readings)
+        if fit and len(fit[0]) == 1 and len(fit[1]) >= _MIN_ALONE:
+            return fit[0][0].anchor
+        return named.partly(readings) or named.roughly(readings)
     everything = _Scope(list(units), hint)
-    return everything.whole(readings) or everything.partly(readings) or everything.roughly(readings)
+    if fit := everything.fit(readings):
+        return everything.choose(*fit)
+    return everything.partly(readings) or everything.roughly(readings)
 
 
 class _Scope:
@@ -118,78 +121,71 @@ class _Scope:
         self._new = [block for blocks in shown for block in blocks]
         self._all = [block for blocks in every for block in blocks]
 
-    def whole(self, readings: list[list[str]]) -> Anchor | None:
-        """The place where all of the quote stands: whole lines before parts of lines, new ones before removed."""
-        for places, key in self._fits(readings):
-            if places:
-                return self._choose(places, key)
-        return None
-
-    def only(self, readings: list[list[str]]) -> Anchor | None:
-        """Like `whole`, for a quote that is long enough to be no accident and stands in one place."""
-        for places, key in self._fits(readings):
-            if places:
-                return places[0] if len(places) == 1 and len(key) >= _MIN_ALONE else None
+    def fit(self, readings: list[list[str]]) -> tuple[list[_Place], str] | None:
+        """Where all of the quote stands: whole lines before parts of lines, new lines before removed ones."""
+        for whole in (True, False):
+            for blocks in (self._new, self._all):
+                for lines in readings:
+                    key = "".join(lines)
+                    if places := self._places(blocks, key, whole):
+                        return places, key
         return None
 
     def partly(self, readings: list[list[str]]) -> Anchor | None:
-        """The place of the quote's longest beginning, or of the first of its lines that stands in one place."""
+        """The place of the quote's longest beginning, or of its first line that stands in one place."""
         for lines in readings:
             for count in range(len(lines) - 1, 0, -1):
                 key = "".join(lines[:count])
                 places = self._places(self._new, key, whole=True) or self._places(self._new, key, whole=False)
-                if len(key) >= _MIN_ALONE and places and (found := self._choose(places, key)):
+                clear = len(places) == 1 or (places and self._hint)
+                if len(key) >= _MIN_ALONE and clear and (found := self.choose(places, key)):
                     return _inexact(found)
         for lines in readings:
             for key in lines[1:]:
                 places = self._places(self._new, key, whole=False) if len(key) >= _MIN_ALONE else []
                 if len(places) == 1:
-                    return _inexact(places[0])
+                    return _inexact(places[0].anchor)
         return None
 
     def roughly(self, readings: list[list[str]]) -> Anchor | None:
         """The one line that is most like a line of the quote."""
-        for key in (line for lines in readings for line in lines if _MIN_FUZZY <= len(line) <= _MAX_FUZZY):
+        keys = (line for lines in readings for line in lines[:3])
+        for key in (line for line in keys if _MIN_FUZZY <= len(line) <= _MAX_FUZZY):
             ratios: dict[tuple[str, int], tuple[float, Anchor]] = {}
             for block in self._new:
                 for row in block.rows:
                     ratio = _likeness(key, block.text[row.offset : row.end])
-                    if ratio >= _MIN_RATIO:
+                    spot = (block.unit.path, row.number)
+                    if ratio >= _MIN_RATIO and (spot not in ratios or row.changed):
                         anchor = Anchor(block.unit, row.number, row.number, exact=False)
-                        ratios.setdefault((block.unit.path, row.number), (ratio, anchor))
+                        ratios[spot] = (ratio, anchor)
             best = sorted(ratios.values(), key=lambda item: -item[0])
             if best and (len(best) == 1 or best[0][0] > best[1][0]):
                 return best[0][1]
         return None
 
-    def _fits(self, readings: list[list[str]]) -> Iterator[tuple[list[Anchor], str]]:
-        for whole in (True, False):
-            for blocks in (self._new, self._all):
-                for lines in readings:
-                    key = "".join(lines)
-                    yield self._places(blocks, key, whole), key
-
-    def _places(self, blocks: list[_Block], key: str, whole: bool) -> list[Anchor]:
+    def _places(self, blocks: list[_Block], key: str, whole: bool) -> list[_Place]:
         """In order; a place that two units show is one, of the unit that changes it."""
-        found: dict[tuple[str, int, int], Anchor] = {}
+        found: dict[tuple[str, int, int], _Place] = {}
         for block in blocks:
-            for anchor in block.places(key, whole):
-                spot = (anchor.unit.path, anchor.start, anchor.end)
-                if anchor.start and (spot not in found or _changed(anchor) > _changed(found[spot])):
-                    found[spot] = anchor
-        return sorted(found.values(), key=lambda anchor: anchor.start)
+            for fit in block.places(key, whole):
+                spot = (fit.anchor.unit.path, fit.anchor.start, fit.anchor.end)
+                if fit.anchor.start and (spot not in found or fit.changed > found[spot].changed):
+                    found[spot] = fit
+        return sorted(found.values(), key=lambda fit: fit.anchor.start)
 
-    def _choose(self, places: list[Anchor], key: str) -> Anchor | None:
-        if len({anchor.unit.path for anchor in places}) > 1:
+    def choose(self, places: list[_Place], key: str) -> Anchor | None:
+        if len({fit.anchor.unit.path for fit in places}) > 1:
             return None
         if len(places) > 1 and _is_trivial(key):
-            places = [anchor for anchor in places if self._hint and self._distance(anchor) <= _NEAR]
-        return min(places, key=lambda anchor: (self._distance(anchor), not _changed(anchor)), default=None)
+            places = [fit for fit in places if self._hint and self._distance(fit) <= _NEAR]
+        best = min(places, key=lambda fit: (self._distance(fit), not fit.changed), default=None)
+        return best.anchor if best else None
 
-    def _distance(self, anchor: Anchor) -> int:
+    def _distance(self, fit: _Place) -> int:
         if not self._hint:
             return 0
-        return max(anchor.start - self._hint, self._hint - anchor.end, 0)
+        return max(fit.anchor.start - self._hint, self._hint - fit.anchor.end, 0)
 
 
 def _blocks(unit: ReviewUnit, removed: bool) -> Iterator[_Block]:
@@ -206,7 +202,7 @@ def _blocks(unit: ReviewUnit, removed: bool) -> Iterator[_Block]:
         last = line.number or (0 if line.mark == "…" else last)
         key = _key(line.text)
         if key and (line.number or (removed and line.mark == "-")):
-            rows.append(_Row(line.number, length, length + len(key), following[index]))
+            rows.append(_Row(line.number, line.mark == "+", length, length + len(key), following[index]))
             texts.append(key)
             length += len(key)
     if rows:
@@ -214,7 +210,7 @@ def _blocks(unit: ReviewUnit, removed: bool) -> Iterator[_Block]:
 
 
 def _following(unit: ReviewUnit) -> list[int]:
-    """For each shown line the numbered one that a finding on it is reported at: itself, the next, or the last."""
+    """For each shown line the numbered one to report it at: itself, the next or, at the end, the last."""
     found: list[int] = []
     after = 0
     for line in reversed(unit.shown):
@@ -266,9 +262,9 @@ def _matching_paths(said: str, units: Sequence[ReviewUnit]) -> set[str]:
         if path in known:
             return {path}
     bare = bare.strip("/")
-    ends = {
-        path for path in known if bare and (path.endswith("/" + bare) or ("/" + bare).endswith("/" + path))
-    }
+    if not bare:
+        return set()
+    ends = {path for path in known if f"/{path}".endswith(f"/{bare}") or f"/{bare}".endswith(f"/{path}")}
     if not ends:
         ends = {path for path in known if path.casefold() == bare.casefold()}
     return ends if len(ends) == 1 else set()
@@ -283,14 +279,9 @@ def _likeness(one: str, other: str) -> float:
     return matcher.ratio()
 
 
-def _changed(anchor: Anchor) -> bool:
-    lines = (line for line in anchor.unit.shown if anchor.start <= line.number <= anchor.end)
-    return any(line.mark == "+" for line in lines)
-
-
 def _is_trivial(key: str) -> bool:
     words = re.sub(r"\W", "", key).lower()
-    return len(words) < _MIN_PART or words in _TRIVIAL
+    return len(words) < _MIN_PART or _TRIVIAL.fullmatch(words) is not None
 
 
 def _inexact(anchor: Anchor) -> Anchor:

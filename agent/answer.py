@@ -13,6 +13,7 @@ from review_agent.agent.answer_fields import (
     candidate,
     findings_of,
     holds_objects,
+    is_entry,
     is_finding,
     key_pattern,
     named,
@@ -28,6 +29,7 @@ from review_agent.agent.answer_json import (
     is_closed,
     repair,
     scan,
+    tidy,
     without_reasoning,
 )
 from review_agent.agent.errors import AnswerUnreadable
@@ -37,15 +39,13 @@ _MAX_TEXT = 1_500_000  # characters looked at; a longer answer counts as cut
 _MAX_BROKEN = 400_000  # of an answer that is not plain JSON
 _MAX_ENTRIES = 6000
 _MAX_DEPTH = 6
+_MAX_REPAIRS = 1000  # pieces of an answer, beyond which it is not repaired as a whole
 
 _ERRORS = ("error", "errors", "错误")
 _CARRIERS = ("arguments", "content", "response", "output", "answer", "result", "text")
 _LIST_KEY = key_pattern("findings")
 _SPOKEN_KEY = key_pattern("findings", "title", "explanation")
-_ENTRY_FIELDS = ("path", "title", "quote", "severity", "line_start", "suggestion")
-_ENTRY_KEYS = [key_pattern(name) for name in _ENTRY_FIELDS]
-_EMPTY_LIST = re.compile(r"[:：]\s*\[\s*\]")
-_REFUSAL = re.compile(r"sorry|can(?:no|')t|unable|抱歉|无法|不能|对不起", re.IGNORECASE)
+_REFUSAL = re.compile(r"sorry|can(?:no|'|’)t|unable|抱歉|无法|不能|对不起", re.IGNORECASE)
 _WIDE = str.maketrans("｛｝［］：，＂", '{}[]:,"')
 
 
@@ -58,7 +58,12 @@ def parse(text: str, *, cut: bool = False, max_findings: int = 40) -> Answer:
     text = text.strip("\ufeff\0 \t\r\n")
     if not text:
         raise AnswerUnreadable("answer_empty")
-    pile, closed = _read(text[:_MAX_TEXT])
+    try:
+        pile, closed = _read(text[:_MAX_TEXT])
+    except AnswerUnreadable as exc:
+        if cut and exc.key == "answer_not_json":
+            raise AnswerUnreadable("answer_cut") from exc
+        raise
     complete = closed and not cut and len(text) <= _MAX_TEXT
     kept, dropped = _keep(pile.entries, complete)
     if not kept and not complete:
@@ -138,7 +143,10 @@ class _Pile:
             self.add(value, path, depth)
         elif found is not None:
             self.summary = self.summary or summary_of(fields)
+            before = len(self.entries)
             self._take_list(found, path_of(fields) or path, depth)
+            if len(self.entries) == before:  # an empty list: it must be the only one
+                self.take([item for item in fields.values() if item is not found], path, depth + 1)
         elif not failed:
             for name, item in fields.items():
                 inner = decode(item) if isinstance(item, str) and name in _CARRIERS else item
@@ -174,6 +182,9 @@ def _pile(value: object) -> _Pile:
     return pile
 
 
+_Found = tuple[Part, _Pile]
+
+
 def _read(text: str) -> tuple[_Pile, bool]:
     """The entries, and whether the answer came to its end."""
     whole = decode(text)
@@ -183,24 +194,33 @@ def _read(text: str) -> tuple[_Pile, bool]:
         if whole == [] or (pile.answered and (pile.entries or not pile.refused)):
             return pile, True
         raise AnswerUnreadable("answer_no_findings_list")
-    text = without_reasoning(text)
+    text, ended = without_reasoning(text)
     if not text.strip():
         raise AnswerUnreadable("answer_only_reasoning")
     if "{" not in text and "｛" in text:
         text = text.translate(_WIDE)
-    parts = [(part, _pile(part.value)) for part in scan(text)]
-    answers = [(part, pile) for part, pile in parts if _stands_alone(part, pile, text)]
+    parts, answers = _parts(text)
+    if not answers and len(text) <= _MAX_BROKEN:
+        tidied = tidy(text)
+        tidy_parts, tidy_answers = _parts(tidied)
+        if tidy_answers:
+            text, parts, answers = tidied, tidy_parts, tidy_answers
     text = _blanked(text, [part for part, _ in answers])
     for part, pile in reversed(answers):
         if pile.entries:
             rest = text[part.end :]
-            return pile, len(rest) <= _MAX_BROKEN and _SPOKEN_KEY.search(rest) is None
-    if len(text) > _MAX_BROKEN:
-        return _mend(text[:_MAX_BROKEN], parts, may_be_clean=False)
-    refused = _REFUSAL.search(text) or any(pile.refused for _, pile in parts)
-    if answers and not refused and not _SPOKEN_KEY.search(text):
-        return answers[-1][1], True
-    return _mend(text, parts, may_be_clean=not answers)
+            return pile, ended and len(rest) <= _MAX_BROKEN and _SPOKEN_KEY.search(rest) is None
+    refused = _REFUSAL.search(text[:_MAX_BROKEN]) or any(pile.refused for _, pile in parts)
+    if answers and not refused and len(text) <= _MAX_BROKEN and not _SPOKEN_KEY.search(text):
+        return answers[-1][1], ended
+    pile, closed = _mend(text[:_MAX_BROKEN], parts)
+    return pile, ended and closed
+
+
+def _parts(text: str) -> tuple[list[_Found], list[_Found]]:
+    """The JSON values in a text, and those of them that are answers."""
+    parts = [(part, _pile(part.value)) for part in scan(text)]
+    return parts, [(part, pile) for part, pile in parts if _stands_alone(part, pile, text)]
 
 
 def _blanked(text: str, parts: list[Part]) -> str:
@@ -221,28 +241,53 @@ def _stands_alone(part: Part, pile: _Pile, text: str) -> bool:
     return findings_of(named(part.value)) is not None and before[-1:] not in {"[", ","}
 
 
-def _mend(text: str, parts: list[tuple[Part, _Pile]], may_be_clean: bool) -> tuple[_Pile, bool]:
-    """A broken answer: what json-repair makes of it, or the pieces that are whole, whichever says more."""
+def _mend(text: str, parts: list[_Found]) -> tuple[_Pile, bool]:
+    """A broken answer: the findings in it that are whole, and what json-repair makes of the rest.
+
+    It is never clean: json-repair closes what was cut, and leaves out what it cannot read.
+    """
     spoken, listed = _SPOKEN_KEY.search(text), _LIST_KEY.search(text)
     if spoken is None:
         raise AnswerUnreadable("answer_not_json")
-    pieces = _Pile(answered=True)
-    for part, pile in parts:
-        if pile.answered:
-            pieces.entries += pile.entries
-        elif listed is not None and part.start > listed.start():
-            pieces.entries.append((part.value, ""))
-    pieces.entries = [entry for entry in pieces.entries if candidate(*entry) is not None]
-    first = min(index for index in (text.find("{"), text.find("["), len(text)) if index >= 0)
+    first = min(at for at in (text.find("{"), text.find("["), len(text)) if at >= 0)
     steps = [REPAIR_STEPS]
-    starts = sorted({first, max(0, text.rfind("{", 0, spoken.end()))})
-    repaired = [pile for pile in (_pile(repair(text[start:], steps)) for start in starts) if pile.answered]
-    best = max([*repaired, pieces], key=lambda pile: len(_keep(pile.entries, True)[0]))
+    pieces = _Pile(answered=True)
+    at = first
+    for part, pile in parts:
+        if part.end <= len(text) and _is_piece(part, pile, text, listed.start() if listed else len(text)):
+            pieces.entries += _mended(text[at : part.start], steps, listed is not None)
+            pieces.entries += pile.entries or [(part.value, "")]
+            at = part.end
+    pieces.entries += _mended(text[at:], steps, listed is not None)
+    whole = _pile(repair(text[first:], steps)) if len(parts) < _MAX_REPAIRS else _Pile()
+    best = max(pieces, whole, key=_spots)
     closed = len(text) - first <= MAX_REPAIR and is_closed(text[first:])
     if closed and not best.entries:
-        # json-repair leaves out what it cannot read: only a list that is written as empty is empty.
-        empty = listed is not None and _EMPTY_LIST.match(text, listed.end() - 1) is not None
-        said = any(key.search(text) for key in _ENTRY_KEYS)
-        if not (may_be_clean and empty and repaired) or said or best.refused:
-            raise AnswerUnreadable("answer_not_json")
+        raise AnswerUnreadable("answer_not_json")
     return best, closed
+
+
+def _spots(pile: _Pile) -> int:
+    """How many findings there are, not counting one finding in two wordings."""
+    return len({(found.path, found.line_start, found.title) for found in _keep(pile.entries, True)[0]})
+
+
+def _is_piece(part: Part, pile: _Pile, text: str, listed: int) -> bool:
+    """Whether this is a finding or a list of them, and not JSON in the code that one quotes."""
+    before = text[max(0, part.start - 200) : part.start].rstrip()[-1:]
+    if before in {"'", '"', "`", "\\"}:
+        return False
+    fields = named(part.value) if isinstance(part.value, dict) else {}
+    return bool(pile.entries) or (part.start > listed and is_entry(fields))
+
+
+def _mended(text: str, steps: list[int], listed: bool) -> list[tuple[object, str]]:
+    """Findings in what lies between whole ones, by json-repair."""
+    if not _SPOKEN_KEY.search(text):
+        return []
+    value = repair(text, steps)
+    pile = _pile(value)
+    if pile.answered or not listed:
+        return pile.entries
+    items = value if isinstance(value, list) else [value]
+    return [(item, "") for item in items if isinstance(item, dict) and is_entry(named(item))]

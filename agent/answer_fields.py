@@ -23,7 +23,7 @@ _NAMES = {
     "path": "path file filename filepath 路径 文件路径 文件 文件名",
     "title": "title headline subject name 标题 问题标题 名称 问题",
     "explanation": "explanation message msg description desc details detail body comment text reason"
-    " rationale issue problem summary content"
+    " rationale issue problem content"
     " 说明 描述 解释 问题描述 问题说明 详情 详细说明 消息 信息 内容 原因 理由",
     "suggestion": "suggestion suggestions recommendation fix advice solution remediation"
     " 建议 修改建议 修复建议 改进建议 解决方案 修复方案",
@@ -40,6 +40,7 @@ _NAMES = {
     "summary": "summary overview conclusion 总结 总评 概述 摘要 小结",
 }
 _FIELDS = {name: tuple(words.split()) for name, words in _NAMES.items()}
+_LISTS = set(_FIELDS["findings"]) - set(_FIELDS["title"])
 # What tells a finding from any other object: a server's error has a message, a type and a code as well.
 _TELLING = (*_FIELDS["line_start"], "severity", "严重程度", "严重性", "quote", "existingcode", "引用")
 _NOTHING = frozenset(
@@ -100,10 +101,12 @@ def key_pattern(*fields: str) -> re.Pattern[str]:
 
 
 def findings_of(fields: Mapping[str, object]) -> object:
-    """What an object holds under one of the names for the list of findings; objects before an empty list."""
+    """What an object holds under the names for the list of findings: objects first, an empty list last."""
     held = [fields[name] for name in _FIELDS["findings"] if isinstance(fields.get(name), list | dict | str)]
     usable = [item for item in held if not isinstance(item, str) or item.lstrip()[:1] in {"[", "{"}]
-    return next((item for item in usable if holds_objects(item)), usable[0] if usable else None)
+    best = max(usable, key=lambda item: (holds_objects(item), bool(item)), default=None)
+    # `"findings": null` beside an empty list of something else does not say that there are none.
+    return None if not best and "findings" in fields and not isinstance(fields["findings"], list) else best
 
 
 def holds_objects(value: object) -> bool:
@@ -124,7 +127,12 @@ def says_something(fields: Mapping[str, object]) -> bool:
 
 def is_finding(fields: Mapping[str, object]) -> bool:
     """Whether an object is a finding although nothing around it says so."""
-    return says_something(fields) and any(name in fields for name in _TELLING)
+    return "findings" not in fields and says_something(fields) and any(name in fields for name in _TELLING)
+
+
+def is_entry(fields: Mapping[str, object]) -> bool:
+    """Whether an object found near a broken findings list is one of its findings."""
+    return says_something(fields) and (is_finding(fields) or not any(name in fields for name in _LISTS))
 
 
 def candidate(entry: object, path: str) -> Candidate | None:
@@ -132,7 +140,7 @@ def candidate(entry: object, path: str) -> Candidate | None:
     if not isinstance(entry, dict):
         return None
     fields = named(entry)
-    explanation = _prose(fields, "explanation", _MAX_PROSE)
+    explanation = _prose(fields, "explanation", _MAX_PROSE) or summary_of(fields)
     title = " ".join(_text(fields, "title", _MAX_PROSE).split()) or _first_sentence(explanation)
     if not title:
         return None

@@ -15,9 +15,28 @@ _MAX_PARTS = 6000
 
 _OPENING = re.compile(r"[{\[]")
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_LOOSE = re.compile(
+    r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'
+    r"|'(?P<single>(?:[^'\\]++|\\.)*+)(?:'|\\?\Z)"
+    r"|(?P<comma>,)(?=\s*[}\]])"
+    r"|(?<=[{,\s])(?P<key>[A-Za-z_]\w*+)(?=\s*:)"
+    r"|\b(?P<literal>None|True|False)\b",
+    re.DOTALL,
+)
+_LITERALS = {"None": "null", "True": "true", "False": "false"}
 _THINK = re.compile(r"<(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷", re.IGNORECASE)
 _THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷", re.IGNORECASE)
 _ANSWER_FOLLOWS = re.compile(r"\s*(?:[{\[]|```)|[ \t]*\n")
+
+
+class _Exhausted(Exception):
+    pass
+
+
+_STUMBLES = (
+    *(_Exhausted, RecursionError, ValueError, LookupError, TypeError),
+    *(AttributeError, AssertionError, ArithmeticError, NameError),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +77,23 @@ def scan(text: str) -> Iterator[Part]:
             yield Part(value, start, at)
 
 
+def tidy(text: str) -> str:
+    """Python's quotes and literals, bare keys and needless commas as JSON has them; strings stay."""
+    first = _first_bracket(text)
+    return text[:first] + _LOOSE.sub(_tidied, text[first:])
+
+
+def _tidied(found: re.Match[str]) -> str:
+    if (single := found["single"]) is not None:
+        plain = re.sub(r"\\x([0-9a-fA-F]{2})", r"\\u00\1", single.replace("\\'", "'"))
+        return '"' + re.sub(r'(\\.)|"', lambda quote: quote[1] or '\\"', plain, flags=re.DOTALL) + '"'
+    if found["key"]:
+        return f'"{found["key"]}"'
+    if found["literal"]:
+        return _LITERALS[found["literal"]]
+    return "" if found["comma"] else found[0]
+
+
 def repair(text: str, steps: list[int]) -> object:
     """What json-repair reads in the text's beginning, or None. Calls with the same `steps` share them."""
     from json_repair import repair_json
@@ -65,7 +101,7 @@ def repair(text: str, steps: list[int]) -> object:
     try:
         repaired = repair_json(_Metered(text[:MAX_REPAIR], steps), return_objects=True, skip_json_loads=True)
         return decode(json.dumps(repaired))  # frees the strings of their meter
-    except (_Exhausted, RecursionError, ValueError, LookupError, TypeError, AttributeError):
+    except _STUMBLES:
         # A third party's parser on text that nobody wrote it for: where it stumbles there is no repair.
         return None
 
@@ -77,14 +113,16 @@ def is_closed(text: str) -> bool:
     return min(opened) <= 0
 
 
-def without_reasoning(text: str) -> str:
-    """Cuts reasoning out, to the end if need be. A tag inside a line of JSON is quoted code."""
+def without_reasoning(text: str) -> tuple[str, bool]:
+    """The text without reasoning, and whether that ended. A tag inside a line of JSON is quoted code."""
+    ended = True
     for _ in range(50):
         first = _first_bracket(text)
         opening = next((tag for tag in _THINK.finditer(text) if _is_outside(text, tag.start(), first)), None)
         if opening is None:
             break
         closing = _THOUGHT.search(text, opening.end())
+        ended = closing is not None
         text = text[: opening.start()] + (text[closing.end() :] if closing else "")
     first = _first_bracket(text)
     ends = [
@@ -92,7 +130,7 @@ def without_reasoning(text: str) -> str:
         for tag in _THOUGHT.finditer(text)
         if _is_outside(text, tag.start(), first) or _ANSWER_FOLLOWS.match(text, tag.end())
     ]
-    return text[ends[-1] :] if ends else text
+    return (text[ends[-1] :] if ends else text), ended
 
 
 def _first_bracket(text: str) -> int:
@@ -102,10 +140,6 @@ def _first_bracket(text: str) -> int:
 
 def _is_outside(text: str, at: int, first: int) -> bool:
     return at <= first or text[max(0, at - 20) : at].rstrip(" \t").endswith("\n")
-
-
-class _Exhausted(Exception):
-    pass
 
 
 class _Metered(str):
