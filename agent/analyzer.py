@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import stamina
-
 from review_agent.agent.anchor import place
 from review_agent.agent.answer import parse
 from review_agent.agent.errors import (
@@ -77,6 +76,7 @@ class Health:
             raise Stopped("engine_gave_up")
 
     def garbled(self) -> None:
+        self.faults = 0  # the server is well, its model is not
         self.unreadable += 1
         if not self.good and self.unreadable >= GIVE_UP_UNREADABLE:
             raise Stopped("engine_cannot_answer")
@@ -94,7 +94,11 @@ class Analyzer:
     redact: Callable[[str], tuple[str, int]]  # masked text, number of secrets masked
     on_sent: Callable[[Sent], None] = lambda _: None
     on_text: Callable[[str], None] = lambda _: None
+    on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
     health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        stamina.instrumentation.set_on_retry_hooks(())  # else each retry is a line of a log on stderr
 
     async def analyze(self, units: Sequence[ReviewUnit], splits: int = 0) -> list[Analysis]:
         """One analysis per unit, in their order. Raises Stopped when the run cannot go on."""
@@ -108,7 +112,10 @@ class Analyzer:
         except EngineError as exc:
             self.health.failed()
             return [Analysis(unit, failure=_reason(exc)) for unit in units]
-        self.health.answered()
+        if answer.complete or answer.candidates:
+            self.health.answered()
+        else:
+            self.health.garbled()
         placed = [self._place(candidate, units) for candidate in answer.candidates]
         if not answer.complete:
             return await self._smaller(units, placed, splits, "truncated")
@@ -124,9 +131,15 @@ class Analyzer:
         failure: str,
     ) -> list[Analysis]:
         """Ask again in smaller pieces. What the cut answer did say is kept either way."""
+        if splits == 0:
+            for unit in units:  # until there is something better; the run may end before
+                self.on_unit(Analysis(unit, _of(unit, placed), failure=failure))
         if len(units) > 1:
-            parts = [await self.analyze([unit], splits) for unit in units]
-            return [_joined(unit, got, _of(unit, placed)) for unit, got in zip(units, parts, strict=True)]
+            whole: list[Analysis] = []
+            for unit in units:
+                whole.append(_joined(unit, await self.analyze([unit], splits), _of(unit, placed)))
+                self.on_unit(whole[-1])
+            return whole
         unit = units[0]
         pieces = halves(unit) if splits < _MAX_SPLITS else (unit,)
         if len(pieces) < 2:
@@ -147,22 +160,30 @@ class Analyzer:
         request, sent = self._request(units, error)
         tries = _Tries()
         text, done = "", Done("stop")
+        # No time limit here: it would count the minutes that a slow server worked before it failed.
         async for attempt in stamina.retry_context(
-            on=tries.again, attempts=4, timeout=60, wait_initial=0.3, wait_max=8, wait_jitter=0.2
+            on=tries.again, attempts=4, timeout=None, wait_initial=0.3, wait_max=8, wait_jitter=0.2
         ):
             with attempt:
                 text, done = await self._stream(request, sent)
-        answer = parse(text, cut=done.finish == "length", max_findings=FINDINGS_PER_UNIT * len(units))
+        cut = done.finish == "length"
+        try:
+            answer = parse(text, cut=cut, max_findings=FINDINGS_PER_UNIT * len(units))
+        except AnswerUnreadable as exc:
+            if cut and exc.key == "answer_cut":  # the same would be cut again, a smaller piece may not
+                return Answer((), complete=False)
+            raise
         if answer.dropped and not answer.candidates:
             raise AnswerUnreadable("answer_dropped")
         return answer
 
     def _request(self, units: Sequence[ReviewUnit], error: str) -> tuple[ChatRequest, Sent]:
-        user = self.asker.user(units, error)
+        system, user = self.asker.system(), self.asker.user(units, error)
         redactions = 0
         if self.backend.endpoint.trust is not TrustClass.LOOPBACK:
             user, redactions = self.redact(user)
-        system = self.asker.system()
+            system, more = self.redact(system)
+            redactions += more
         request = ChatRequest(
             model=self.model,
             messages=(Message("system", system), Message("user", user)),
@@ -183,17 +204,18 @@ class Analyzer:
         reserved = request.prompt_estimate
         meter.pending += reserved
         parts: list[str] = []
-        size, written = 0, 0
+        size, octets, written = 0, 0, 0
         done: Done | None = None
+        stream = self.backend.chat(request)
         try:
-            stream = self.backend.chat(request)
             async for event in stream:
                 if isinstance(event, Done):
                     done = event
                     break
                 parts.append(event.text)
                 size += len(event.text)
-                grown = size // 4
+                octets += len(event.text.encode("utf-8", "replace"))
+                grown = octets // 4  # by bytes: a Chinese character is nearly a token of its own
                 meter.pending += grown - written
                 reserved, written = reserved + grown - written, grown
                 self.on_text(event.text)
@@ -206,16 +228,17 @@ class Analyzer:
             seen = done if done is not None else Done("stop")
             meter.prompt_tokens += seen.prompt_tokens or (request.prompt_estimate if size or done else 0)
             meter.completion_tokens += seen.completion_tokens or written
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()  # ends the request: the server must not go on writing for nobody
         if done is None:
             raise EngineFault("engine_cut_stream", url=self.backend.endpoint.url)
         return "".join(parts), done
 
     def _place(self, candidate: Candidate, units: Sequence[ReviewUnit]) -> tuple[ReviewUnit, Placed]:
         """The unit a candidate belongs to, with real lines; unanchored ones stay with the unit they name."""
-        for unit in units:
-            if candidate.path == alias(unit.path):
-                candidate = replace(candidate, path=unit.path)
-                break
+        meant = {unit.path for unit in units if candidate.path == alias(unit.path)}
+        if meant:  # two names may look the same; then the quote decides
+            candidate = replace(candidate, path=meant.pop() if len(meant) == 1 else "")
         anchor = place(candidate, units)
         if anchor is not None:
             return anchor.unit, Placed(replace(candidate, path=anchor.unit.path), anchor.start, anchor.end)
@@ -225,7 +248,7 @@ class Analyzer:
 
 
 class _Tries:
-    """Which failures are worth another try: a busy or absent server a few times, a fault once, silence never."""
+    """What is worth another try: a busy or absent server a few times, a fault once, silence never."""
 
     def __init__(self) -> None:
         self._faults = 0
@@ -259,8 +282,6 @@ def _of(unit: ReviewUnit, placed: Sequence[tuple[ReviewUnit, Placed]]) -> tuple[
 def _joined(unit: ReviewUnit, parts: Sequence[Analysis], kept: tuple[Placed, ...]) -> Analysis:
     """The analyses of a unit's pieces as one of the unit; it failed when any piece did."""
     placed = [*kept, *(found for part in parts for found in part.placed)]
-    unique = {(p.candidate.title, p.start, p.end): p for p in placed}
+    unique = {(p.candidate.title, p.start, p.end) if p.start else p: p for p in placed}
     failure = next((part.failure for part in parts if part.failure), "")
     return Analysis(unit, tuple(unique.values()), parts[0].summary if parts else "", failure)
-
-

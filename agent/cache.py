@@ -1,6 +1,6 @@
 """Analyses as stored text, and the key they are found by again.
 
-The key covers the unit's shown code, the prompt, the rules for its path and the model; not the path and not the
+The key covers the unit's shown code, the prompt, the rules for its path and the model; neither path nor
 absolute line numbers, so moved and renamed code hits. Lines are stored relative to the unit's first line.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-
 from review_agent.agent.models import Analysis, Candidate, Placed, ReviewUnit
 
 FORMAT = 1
@@ -36,7 +35,9 @@ def unit_key(unit: ReviewUnit, *, prompt: str, model: str, rules: str = "") -> s
 
 def freeze(analysis: Analysis) -> str:
     unit = analysis.unit
-    stored = _Stored(FORMAT, analysis.summary, tuple(_shift(p, 1 - unit.first_line, "") for p in analysis.placed))
+    stored = _Stored(
+        FORMAT, analysis.summary, tuple(_shift(p, 1 - unit.first_line, "") for p in analysis.placed)
+    )
     return _ADAPTER.dump_json(stored).decode()
 
 
@@ -61,4 +62,8 @@ def _shift(placed: Placed, by: int, path: str) -> Placed:
 
 def _fits(placed: Sequence[Placed], unit: ReviewUnit) -> bool:
     numbers = {line.number for line in unit.shown}
-    return all(p.start == 0 or {p.start, p.end} <= numbers and p.start <= p.end for p in placed)
+    return all(
+        0 <= p.candidate.confidence <= 1  # not so for NaN
+        and (p.start == p.end == 0 or ({p.start, p.end} <= numbers and 0 < p.start <= p.end))
+        for p in placed
+    )

@@ -40,7 +40,9 @@ def _result(
 ) -> FileResult:
     lines = _lines_under_review(file)
     if units is None:  # never planned: over --max-files
-        return FileResult(file.path, FileStatus.FAILED, "limit_max_files", changed_lines=lines, notes=file.notes)
+        return FileResult(
+            file.path, FileStatus.FAILED, "limit_max_files", changed_lines=lines, notes=file.notes
+        )
     if not units:
         return FileResult(file.path, FileStatus.SKIPPED, "no_lines", notes=file.notes)
     got = [analyses.get((unit.path, unit.index)) for unit in units]
@@ -79,7 +81,9 @@ def cover(files: Sequence[FileResult]) -> Coverage:
     )
 
 
-def judge(coverage: Coverage, verdicts: Sequence[Verdict], *, stopped: str, demo: bool) -> tuple[VerdictWord, str]:
+def judge(
+    coverage: Coverage, verdicts: Sequence[Verdict], *, stopped: str, demo: bool
+) -> tuple[VerdictWord, str]:
     """The verdict and its reason (a key of `[reasons]`, or ''). `stopped` is why the run ended early."""
     if demo:
         return VerdictWord.NOT_REVIEWED, "demo_model"
@@ -95,15 +99,16 @@ def judge(coverage: Coverage, verdicts: Sequence[Verdict], *, stopped: str, demo
 
 
 def exit_code(report: Report, fail_on: Severity | None) -> int:
-    """design.md section 5: 3 wins over 4; a limit that stopped the run is 4, however little was reviewed."""
+    """3 wins over 4; a limit that stopped the run is 4, however little was reviewed; a demo run is 0 or 3."""
     failed = [file for file in report.files if file.status is FileStatus.FAILED]
-    limited = any(file.reason in LIMITS for file in failed)
+    demo = report.verdict_reason == "demo_model"
+    limited = report.verdict_reason in LIMITS or any(file.reason in LIMITS for file in failed)
     reviewed = report.coverage.files_reviewed or report.coverage.changed_lines_reviewed
-    if failed and not reviewed and not limited:
+    if failed and not reviewed and not limited and not demo:
         return COULD_NOT
     if fail_on is not None and any(
         verdict.outcome is Outcome.REPORTED and verdict.finding.severity.at_least(fail_on)
         for verdict in report.verdicts
     ):
         return FINDINGS
-    return INCOMPLETE if failed else OK
+    return INCOMPLETE if failed and not demo else OK

@@ -33,7 +33,7 @@ class Engine:
 
 
 def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Raise what `open_engine` would raise when nothing listens, before anything heavy is imported or read."""
+    """Raise what `open_engine` would when nothing listens, before anything heavy is imported or read."""
     _refuse_unbuilt(settings)
     endpoint = _endpoint(settings, environ)
     if endpoint.trust is TrustClass.LOOPBACK and not listening(endpoint):
@@ -89,7 +89,7 @@ async def _reachable(backend: Backend) -> Backend:
 
 
 async def _speaks_ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether an address the user gave without a backend is an Ollama server. ModelUnavailable goes through."""
+    """Whether an address given without a backend is an Ollama server. ModelUnavailable goes through."""
     if endpoint.url.endswith("/v1"):
         return False
     probe = _ollama(endpoint, settings, environ)
@@ -123,9 +123,7 @@ def _openai(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) 
     from review_agent.tools.backends.openai import OpenAIBackend
 
     key = _key(settings, environ)
-    return OpenAIBackend(
-        make_client(endpoint, stall_seconds=settings.request_timeout, api_key=key), endpoint
-    )
+    return OpenAIBackend(make_client(endpoint, stall_seconds=settings.request_timeout, api_key=key), endpoint)
 
 
 def _key(settings: Settings, environ: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from review_agent.agent.units import enclosing
 EVIDENCE_CONTEXT = 2
 EVIDENCE_LINES = 12
 PER_FILE = 40  # more than this from one file is a flood, not a review
+_MASK_MARGIN = 60  # lines; a private key has about fifty
 _BLANKS = re.compile(r"\s+")
 _WORDS = re.compile(r"\w", re.UNICODE)
 
@@ -45,7 +46,9 @@ class Context:
     mask: Callable[[str], str]
 
 
-def model_findings(analyses: Iterable[Analysis], contexts: Mapping[str, Context]) -> list[tuple[Finding, str]]:
+def model_findings(
+    analyses: Iterable[Analysis], contexts: Mapping[str, Context]
+) -> list[tuple[Finding, str]]:
     """Findings of the model, each with the reason why it could not be anchored ('' when it was)."""
     return [
         (_finding(placed, contexts[analysis.unit.path]), placed.reason if placed.start == 0 else "")
@@ -65,7 +68,7 @@ def _finding(placed: Placed, context: Context) -> Finding:
         path=context.file.path,
         start_line=placed.start,
         end_line=placed.end,
-        title=mask(candidate.title or candidate.explanation[:80]),
+        title=mask(candidate.title) or mask(candidate.explanation)[:80],
         message=mask(candidate.explanation),
         suggestion=mask(candidate.suggestion),
         replacement=mask(candidate.replacement),
@@ -93,8 +96,11 @@ def _evidence(finding: Finding, context: Context) -> Evidence:
         first += 1
     while file.known is not None and last > finding.end_line and last not in file.known:
         last -= 1
-    lines = context.mask("\n".join(line[:400] for line in file.lines[first - 1 : last])).split("\n")
-    return Evidence(first, tuple(lines))
+    # Masked with more around it: the middle of a key, or of a long line, is no secret by itself.
+    above = max(0, first - 1 - _MASK_MARGIN)
+    near = (line[:4000] for line in file.lines[above : last + _MASK_MARGIN])
+    masked = context.mask("\n".join(near)).split("\n")
+    return Evidence(first, tuple(line[:400] for line in masked[first - 1 - above : last - above]))
 
 
 def fingerprint(finding: Finding, symbol: str, code: Sequence[str]) -> str:
@@ -184,7 +190,7 @@ def same(a: Finding, b: Finding) -> bool:
     near = abs(a.start_line - b.start_line) <= 2
     alike = similarity(f"{a.title} {a.message}", f"{b.title} {b.message}")
     if overlap:
-        return a.rule_id == b.rule_id and alike >= 0.25 or alike >= 0.45
+        return (a.rule_id == b.rule_id and alike >= 0.25) or alike >= 0.45
     return near and alike >= 0.6
 
 
@@ -205,24 +211,32 @@ def _flood(verdicts: list[Verdict]) -> list[Verdict]:
     counts: dict[str, int] = {}
     result: list[Verdict] = []
     for verdict in verdicts:
+        path = verdict.finding.path
         if verdict.outcome is Outcome.REPORTED:
-            path = verdict.finding.path
             counts[path] = counts.get(path, 0) + 1
-            if counts[path] > PER_FILE:
-                verdict = replace(verdict, outcome=Outcome.SUPPRESSED, reason="too_many_in_file")
-        result.append(verdict)
+        too_many = verdict.outcome is Outcome.REPORTED and counts[path] > PER_FILE
+        suppressed = Verdict(verdict.finding, Outcome.SUPPRESSED, "too_many_in_file")
+        result.append(suppressed if too_many else verdict)
     return result
 
 
 def _number(verdicts: list[Verdict]) -> list[Verdict]:
-    """Make fingerprints unique: the n-th equal one carries its number."""
+    """Make fingerprints unique: the n-th equal one carries its number.
+
+    Counted in the order of places, reported ones first: neither another severity nor what is not reported
+    renames a finding.
+    """
+
+    def place(at: int) -> tuple[bool, str, int, int]:
+        finding = verdicts[at].finding
+        return verdicts[at].outcome is not Outcome.REPORTED, finding.path, finding.start_line, at
+
     seen: dict[str, int] = {}
-    result: list[Verdict] = []
-    for verdict in verdicts:
-        key = verdict.finding.fingerprint
+    result = list(verdicts)
+    for at in sorted(range(len(verdicts)), key=place):
+        key = verdicts[at].finding.fingerprint
         seen[key] = seen.get(key, 0) + 1
         if seen[key] > 1:
-            finding = replace(verdict.finding, fingerprint=f"{key}-{seen[key]}")
-            verdict = replace(verdict, finding=finding)
-        result.append(verdict)
+            finding = replace(verdicts[at].finding, fingerprint=f"{key}-{seen[key]}")
+            result[at] = replace(verdicts[at], finding=finding)
     return result

@@ -22,8 +22,8 @@ STATE_SECONDS = 2.0  # a fast server would flood a log with state lines
 class Forecast:
     """Time left, from what the requests so far took on the wall clock.
 
-    A server's time goes partly with requests and partly with tokens. Both readings are averaged until there are
-    enough requests; each alone is off by half where sizes differ.
+    A server's time goes partly with requests and partly with tokens: the share that goes with tokens is read
+    off the times of single requests. While these do not tell, it is half.
     """
 
     requests: int
@@ -31,8 +31,10 @@ class Forecast:
     done_requests: int = 0
     done_tokens: int = 0
     elapsed: float = 0.0
+    steps: list[tuple[int, float]] = field(default_factory=list)  # tokens and seconds of each request
 
     def record(self, tokens: int, elapsed: float) -> None:
+        self.steps.append((tokens, elapsed - self.elapsed))
         self.done_requests += 1
         self.done_tokens += tokens
         self.elapsed = elapsed
@@ -43,12 +45,22 @@ class Forecast:
             return None
         by_request = self.elapsed / self.done_requests * (self.requests - self.done_requests)
         by_token = self.elapsed / self.done_tokens * max(0, self.tokens - self.done_tokens)
-        return max(0.0, (by_request + by_token) / 2)
+        share = self._token_share()
+        return max(0.0, (1 - share) * by_request + share * by_token)
+
+    def _token_share(self) -> float:
+        """Least squares of the requests' seconds between `all take the same` (0) and `as the tokens` (1)."""
+        same = self.elapsed / self.done_requests
+        per_token = self.elapsed / self.done_tokens
+        slack = 0.002 * same * same  # of two requests of nearly one size, chance would decide
+        above = slack / 2 + sum((took - same) * (size * per_token - same) for size, took in self.steps)
+        below = slack + sum((size * per_token - same) ** 2 for size, _ in self.steps)
+        return min(1.0, max(0.0, above / below)) if below else 0.5
 
 
 @dataclass
 class Progress:
-    """Writes to `stream` (stderr). `clock` counts seconds; `live` allows a status line that is written over."""
+    """Writes to `stream` (stderr). `clock` counts seconds; `live` allows a line that is written over."""
 
     stream: TextIO
     lang: str
@@ -71,9 +83,10 @@ class Progress:
     def text(self, text: str) -> None:
         if self.quiet:
             return
-        self._clear()
-        self.stream.write(terminal_text(text) + "\n")
-        self.stream.flush()
+        with suppress(OSError):  # a terminal that was closed must not end the review
+            self._clear()
+            self.stream.write(terminal_text(text) + "\n")
+            self.stream.flush()
 
     def planned(self, files: int, cached: int, requests: Sequence[Sequence[ReviewUnit]]) -> None:
         tokens = sum(unit.tokens for request in requests for unit in request)
@@ -133,13 +146,11 @@ class Progress:
 
     async def beat(self) -> None:
         """A sign of life while the server is silent; runs until cancelled."""
-        last = self.clock()
         while True:
             await asyncio.sleep(1.0 if self.live else HEARTBEAT_SECONDS)
             if self.live:
                 self._draw()
-            elif self.clock() - last >= HEARTBEAT_SECONDS:
-                last = self.clock()
+            else:
                 self._state("heartbeat")
 
     def _draw(self) -> None:
@@ -170,8 +181,9 @@ class Progress:
             self._status = False
 
     def close(self) -> None:
-        self._clear()
-        self.stream.flush()
+        with suppress(OSError):
+            self._clear()
+            self.stream.flush()
 
 
 def duration(seconds: float, lang: str) -> str:

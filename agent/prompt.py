@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from review_agent.agent.display import inline
+from review_agent.agent.display import inline, path_text
 from review_agent.agent.models import Category, ReviewUnit, Severity
 from review_agent.agent.tokens import estimate
 from review_agent.agent.units import render
@@ -39,13 +39,13 @@ class Asker:
     def system(self) -> str:
         text = load(f"review.{self.lang}.md").strip()
         if self.guidance:
-            text += f"\n\n{say(self.lang, 'prompt', 'guidance')}\n{self.guidance}"
+            fence = _fence(self.guidance)
+            text += f"\n\n{say(self.lang, 'prompt', 'guidance')}\n{fence}\n{self.guidance}\n{fence}"
         return text
 
     def user(self, units: Sequence[ReviewUnit], error: str = "") -> str:
         bodies = [self._piece(unit) for unit in units]
-        # Content cannot hold a digest of itself, so no text in it can close the fence.
-        fence = "<<" + hashlib.sha256("\n".join(bodies).encode("utf-8", "replace")).hexdigest()[:12] + ">>"
+        fence = _fence("\n".join(bodies))
         lines = [say(self.lang, "prompt", "intro", fence=fence)]
         for body in bodies:
             lines += [fence, body]
@@ -55,7 +55,7 @@ class Asker:
         return "\n".join(lines)
 
     def _piece(self, unit: ReviewUnit) -> str:
-        symbol = say(self.lang, "prompt", "symbol", symbol=inline(unit.symbol)) if unit.symbol else ""
+        symbol = say(self.lang, "prompt", "symbol", symbol=_symbol(unit)) if unit.symbol else ""
         title = say(
             self.lang, "prompt", "piece", path=alias(unit.path), language=unit.language, symbol=symbol
         )
@@ -71,7 +71,7 @@ class Asker:
 
     def piece_cost(self, unit: ReviewUnit) -> int:
         """Tokens that one unit adds to a request."""
-        extra = f"{alias(unit.path)}{unit.symbol}{self.rules_for(unit.path)}"
+        extra = f"{alias(unit.path)}{_symbol(unit)}{self.rules_for(unit.path)}"
         return unit.tokens + estimate(extra) + 32
 
 
@@ -82,8 +82,17 @@ def _matches(path: str, globs: tuple[str, ...]) -> bool:
 
 
 def alias(path: str) -> str:
-    """A path as the model sees it: one line, no control characters."""
-    return inline(path)
+    """A path as the model sees it: one line, no control characters; different paths stay different."""
+    return path_text(path)
+
+
+def _symbol(unit: ReviewUnit) -> str:
+    return inline(unit.symbol)[:200]
+
+
+def _fence(text: str) -> str:
+    """A mark around `text`. Text cannot hold a digest of itself, so nothing in it can close the fence."""
+    return "<<" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12] + ">>"
 
 
 def answer_schema(units: Sequence[ReviewUnit]) -> dict[str, object]:

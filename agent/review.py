@@ -31,7 +31,7 @@ from review_agent.agent.target import Selection, Target
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
 from review_agent.tools.evidence import check
-from review_agent.tools.redact import mask_counted
+from review_agent.tools.redact import mask, mask_counted
 
 
 @dataclass
@@ -45,12 +45,14 @@ class Ledger:
     def record(self, sent: Sent) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for at, (path, size) in enumerate(zip(sent.paths, sent.sizes, strict=True)):
-            self.rows.append(Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model))
+            self.rows.append(
+                Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model)
+            )
 
 
 @dataclass
 class Review:
-    """One run over a plan. `stop` is set by a signal; `seconds` is the time limit, 0 = none."""
+    """One run over a plan. `stop` is set by a signal; the time limit counts from `started`."""
 
     run_id: str
     plan: Plan
@@ -65,9 +67,9 @@ class Review:
     meter: Meter = field(default_factory=Meter)
     analyses: dict[tuple[str, int], Analysis] = field(default_factory=dict)
     stopped: str = ""
+    started: float = field(default_factory=time.monotonic)  # the event loop's clock, too
     _ledger: Ledger | None = None
     _checked: list[tuple[Finding, str]] | None = None
-    _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.analyses.update(self.plan.cached)
@@ -76,8 +78,7 @@ class Review:
         """Ask for every open unit, within the limits, and report whatever came of it."""
         plan, settings = self.plan, self.settings
         self.meter.max_tokens = settings.max_tokens
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + settings.max_seconds if settings.max_seconds else None
+        deadline = self.started + settings.max_seconds if settings.max_seconds else None
         self.progress.meter = lambda: self.meter.prompt_tokens + self.meter.completion_tokens
         self.progress.planned(len(plan.units), len(plan.cached), plan.requests)
         for finding in self._reported(self._checks()):
@@ -106,14 +107,21 @@ class Review:
         if backend.endpoint.trust is not TrustClass.LOOPBACK:
             self._ledger = Ledger(backend.endpoint.host, self.engine.model)
             analyzer.on_sent = self._ledger.record
+        analyzer.on_unit = self._keep
         return analyzer
+
+    def _keep(self, analysis: Analysis) -> None:
+        """Durable before it counts. A unit may come twice: on its own, and with its request."""
+        spot = (analysis.unit.path, analysis.unit.index)
+        if self.analyses.get(spot) is analysis:
+            return
+        if self.store is not None and not analysis.failure:
+            self.store.finish_unit(self.run_id, self.plan.keys[spot], spot[0], freeze(analysis))
+        self.analyses[spot] = analysis
 
     def _done(self, request: Request, analyses: list[Analysis], seconds: float) -> None:
         for analysis in analyses:
-            spot = (analysis.unit.path, analysis.unit.index)
-            self.analyses[spot] = analysis
-            if self.store is not None and not analysis.failure:
-                self.store.finish_unit(self.run_id, self.plan.keys[spot], spot[0], freeze(analysis))
+            self._keep(analysis)
         self.progress.request_done(analyses, self._reported(model_findings(analyses, self.plan.contexts)))
 
     def _reported(self, found: list[tuple[Finding, str]]) -> list[Finding]:
@@ -174,14 +182,14 @@ class Review:
             prompt_tokens=self.meter.prompt_tokens,
             completion_tokens=self.meter.completion_tokens,
             cached_units=len(self.plan.cached),
-            seconds=round(time.monotonic() - self._started, 1),
+            seconds=round(time.monotonic() - self.started, 1),
         )
 
 
 def _summary(analyses: Sequence[Analysis]) -> str:
-    """The model's own sentences, the first few. Only for complete runs: a model may well say "no problems"."""
+    """The model's own first sentences. Only for complete runs: a model may well say "no problems"."""
     sentences = [a.summary.strip() for a in analyses if a.summary.strip() and not a.failure]
-    return "\n".join(dict.fromkeys(sentences[:5]))
+    return mask("\n".join(dict.fromkeys(sentences[:5])))
 
 
 def empty_report(

@@ -17,14 +17,14 @@ Request = tuple[ReviewUnit, ...]
 class Gauge:
     """How many requests may be in flight. With `fixed` 0 it finds out what the server serves in parallel.
 
-    A server with one slot takes twice as long per request when asked twice at once; one with free slots does not.
-    So the number doubles while the time per request grows by less than half, and falls back when it does not.
+    A server with one slot takes twice as long per request when asked twice at once; one with free slots does
+    not. So the number doubles while the time per request grows by less than half, else it falls back.
     """
 
     fixed: int = 0
     most: int = 8
     allowed: int = field(init=False)
-    _alone: float = 0.0
+    _before: float = 0.0  # time per request with half as many in flight
     _settled: bool = False
     _seen: list[float] = field(default_factory=list)
 
@@ -32,19 +32,21 @@ class Gauge:
         self.allowed = self.fixed or 1
 
     def finished(self, seconds: float, in_flight: int) -> None:
+        """`seconds` should be for requests of equal size."""
         if self.fixed or self._settled or in_flight < self.allowed:
             return
         self._seen.append(seconds)
-        if len(self._seen) < self.allowed:
+        late = self._seen[self.allowed // 2 :]  # the first ones to end did not meet the full number
+        if len(late) < self.allowed:
             return
-        mean = sum(self._seen) / len(self._seen)
-        self._seen.clear()
-        if self._alone and mean > 1.5 * self._alone:
+        self._seen = []
+        mean = sum(late) / len(late)
+        if self._before and mean > 1.5 * self._before:
             self.allowed, self._settled = max(1, self.allowed // 2), True
             return
-        self._alone = self._alone or mean
-        self.allowed = min(self.most, self.allowed * 2)
+        self._before = mean
         self._settled = self.allowed == self.most
+        self.allowed = min(self.most, self.allowed * 2)
 
 
 async def run_requests(
@@ -58,12 +60,13 @@ async def run_requests(
 ) -> str:
     """Feed every request to `analyze` and each result to `done`, in the order they finish.
 
-    `deadline` is a time of the running loop's clock. Returns '' when all were answered, else the reason why the
-    rest was not: a key of `[reasons]`. Nothing is left running on return.
+    `deadline` is a time of the running loop's clock. Returns '' when all were answered, else why not all
+    were: a key of `[reasons]`. Nothing is left running on return.
     """
     loop = asyncio.get_running_loop()
     waiting = deque(requests)
     running: dict[asyncio.Task[list[Analysis]], tuple[Request, float]] = {}
+    usual = sum(map(_tokens, requests)) / max(1, len(requests))
     stopper = asyncio.ensure_future(stop.wait())
     reason = ""
     try:
@@ -83,7 +86,8 @@ async def run_requests(
                     reason = exc.key
                     continue
                 seconds = loop.time() - started
-                gauge.finished(seconds, in_flight)
+                # Part of the time goes with the size, part does not; half and half is never far off.
+                gauge.finished(2 * seconds / (1 + _tokens(request) / max(1.0, usual)), in_flight)
                 done(request, analyses, seconds)
             if stopper.done():
                 reason = "interrupted"
@@ -95,3 +99,7 @@ async def run_requests(
             task.cancel()
         await asyncio.gather(stopper, *running, return_exceptions=True)
     return reason
+
+
+def _tokens(request: Request) -> int:
+    return sum(unit.tokens for unit in request)

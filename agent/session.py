@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 from review_agent.agent.config import Loaded, load, user_config_file
 from review_agent.agent.errors import FileRefused, GitError, StoreError
 from review_agent.agent.models import EngineInfo
@@ -33,12 +33,12 @@ class Recorded(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    kind: str
+    kind: Literal["tree", "working", "staged", "range", "commit", "diff"]
     root: str
     base: str = ""
     head: str = ""
     diff_file: str = ""
-    diff_text: str = ""  # base64: standard input cannot be read twice
+    diff_text: Base64Bytes = b""  # standard input cannot be read twice
     flags: dict[str, str | int | float | list[str]]
     outputs: list[tuple[str, str]] = []
     model_key: str = ""
@@ -47,12 +47,16 @@ class Recorded(BaseModel):
     engine: dict[str, str] = {}
 
     def target(self) -> Target:
-        data = base64.b64decode(self.diff_text)
-        return Target(self.kind, self.root, self.base, self.head, self.diff_file, data)
+        return Target(self.kind, self.root, self.base, self.head, self.diff_file, self.diff_text)
 
     def engine_info(self) -> EngineInfo:
+        given = self.engine
         return EngineInfo(
-            **{"mode": "local", "backend": "", "model": "", "model_digest": "", **self.engine}
+            mode=given.get("mode", "local"),
+            backend=given.get("backend", ""),
+            model=given.get("model", ""),
+            model_digest=given.get("model_digest", ""),
+            orchestrator=given.get("orchestrator", "direct"),
         )
 
 
@@ -65,9 +69,7 @@ def record(
     model_context: int,
     demo: bool,
 ) -> str:
-    plain = {
-        name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()
-    }
+    plain = {name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()}
     return json.dumps(
         {
             "kind": target.kind,
@@ -114,7 +116,7 @@ class Trusted:
 
 
 def read_trusted(target: Target) -> Trusted:
-    """Configuration and guidance: of the base commit for a range or commit, else of the work tree and HEAD."""
+    """Configuration and guidance: of the base commit for a range or commit, else of work tree and HEAD."""
     root = Path(target.root).resolve()
     location = find(root)
     if location is None:
@@ -157,9 +159,7 @@ def _on_disk(root: Path) -> str | None:
         return None
 
 
-def load_settings(
-    flags: Mapping[str, object], environ: Mapping[str, str], trusted: Trusted
-) -> Loaded:
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], trusted: Trusted) -> Loaded:
     user_file = user_config_file()
     return load(
         flags=flags,
@@ -186,5 +186,3 @@ def repository_key(target: Target) -> str:
     root = Path(target.root).resolve()
     location = find(root)
     return str(location.root if location is not None else root)
-
-

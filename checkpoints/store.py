@@ -5,12 +5,14 @@ An analysis is keyed by content, so that later runs, other branches and moved fi
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -69,27 +71,49 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return self._connect()
-        except sqlite3.DatabaseError as exc:
-            if isinstance(exc, sqlite3.OperationalError) and "malformed" not in str(exc):
-                raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+            try:
+                return self._connect()
+            except sqlite3.DatabaseError as exc:
+                if not _is_corrupt(exc):
+                    raise
+            from filelock import FileLock
+
+            with FileLock(f"{self.path}.lock"):  # of two processes that find it bad, one sets it aside
+                try:
+                    return self._connect()
+                except sqlite3.DatabaseError as exc:
+                    if not _is_corrupt(exc):
+                        raise
+                self._set_aside()
+                return self._connect()
+        except sqlite3.Error as exc:
+            raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
         except OSError as exc:
             raise StoreError("store_unusable", path=str(self.path), detail=exc.strerror or "") from exc
-        self._set_aside()
-        return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        self._claim()
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
         try:
             os.chmod(self.path, 0o600)
-            db.execute("PRAGMA journal_mode=WAL")
+            # A byte that is not UTF-8 spoils one row, not the whole store.
+            db.text_factory = lambda data: data.decode("utf-8", "replace")
+            _use_wal(db)
             db.execute("PRAGMA synchronous=FULL")
             self._migrate(db)
-            db.execute("SELECT count(*) FROM runs").fetchone()
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("malformed")
         except BaseException:
             db.close()
             raise
         return db
+
+    def _claim(self) -> None:
+        """Create the file for its owner only, and never write through a planted link."""
+        if self.path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -107,11 +131,12 @@ class Store:
 
     def _set_aside(self) -> None:
         """A bad file is renamed, never deleted."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
+        names = (self.path.with_name(f"{self.path.name}.corrupt-{number}") for number in count(1))
+        aside = next(name for name in names if not name.exists())
         for suffix in ("", "-wal", "-shm"):
             bad = self.path.with_name(self.path.name + suffix)
             if bad.exists():
-                bad.rename(self.path.with_name(f"{self.path.name}.corrupt-{stamp}{suffix}"))
+                bad.rename(aside.with_name(aside.name + suffix))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -119,10 +144,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself may have rolled back, on a full disk for one
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as exc:
             raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
 
@@ -141,7 +167,9 @@ class Store:
         now = time.time()
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?)", (key, now, payload))
-            self._db.execute("INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, _plain(path), now))
+            self._db.execute(
+                "INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, _plain(path), now)
+            )
 
     def finish_run(self, run_id: str, status: str, report: str) -> None:
         with self._transaction():
@@ -176,7 +204,7 @@ class Store:
         rows = self._read(
             "SELECT run_id, created, updated, status, repository, label, request, report "
             "FROM runs WHERE substr(run_id, 1, ?) = ? LIMIT 3",
-            [len(prefix), prefix],
+            [len(_plain(prefix)), _plain(prefix)],
         )
         exact = [row for row in rows if row[0] == prefix]
         if len(exact or rows) != 1:
@@ -191,6 +219,23 @@ class Store:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+
+
+def _is_corrupt(exc: sqlite3.DatabaseError) -> bool:
+    return not isinstance(exc, sqlite3.OperationalError) or "malformed" in str(exc)
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """SQLite does not wait for a lock here: two processes that open a new store together would fail."""
+    for _ in range(100):
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        time.sleep(0.05)
+    db.execute("PRAGMA journal_mode=WAL")
 
 
 def _plain(name: str) -> str:

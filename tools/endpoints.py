@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     import httpx
 
 OLLAMA_PORT = 11434
+# What parsers read differently (we would judge one host and connect to another), or what no base URL has.
+_UNWANTED = re.compile(r"[\s\x00-\x1f\x7f\\@?#%]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +40,17 @@ def make_endpoint(url: str, allowed_hosts: Sequence[str] = ()) -> Endpoint:
         host, _ = parts.hostname, parts.port
     except ValueError as exc:
         raise ConfigError("bad_url", url=url) from exc
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not host or _UNWANTED.search(url.strip()):
         raise ConfigError("bad_url", url=url)
     return Endpoint(url.strip().rstrip("/"), _trust(host, parts.netloc, allowed_hosts))
 
 
 def _trust(host: str, netloc: str, allowed_hosts: Sequence[str]) -> TrustClass:
-    if host == "localhost" or host.endswith(".localhost"):
+    if host == "localhost":  # not `x.localhost`: some resolvers ask the network for it
         return TrustClass.LOOPBACK
     try:
         address = ipaddress.ip_address(host)
-        if address.is_loopback:
+        if (getattr(address, "ipv4_mapped", None) or address).is_loopback:
             return TrustClass.LOOPBACK
     except ValueError:
         pass  # a name: trusted only when the user listed it
@@ -57,8 +61,8 @@ def _trust(host: str, netloc: str, allowed_hosts: Sequence[str]) -> TrustClass:
 def ollama_url(value: str | None) -> str:
     """The URL that an `OLLAMA_HOST` value means to Ollama's own client.
 
-    `host`, `host:port`, `:port`, `[v6]:port`, `http(s)://host[:port][/path]`; port 11434 only without a scheme;
-    the bind addresses 0.0.0.0 and :: mean this machine. Source: ollama/ollama envconfig/config.go.
+    `host`, `host:port`, `:port`, `[v6]:port`, `http(s)://host[:port][/path]`; port 11434 only without a
+    scheme; the bind addresses 0.0.0.0 and :: mean this machine. Source: ollama/ollama envconfig/config.go.
     """
     text = (value or "").strip().strip("\"'").strip()
     if not text:
@@ -67,6 +71,7 @@ def ollama_url(value: str | None) -> str:
     if not found:
         scheme, rest, default = "http", text, OLLAMA_PORT
     else:
+        scheme = scheme.lower()
         default = 443 if scheme == "https" else 80
     hostport, _, path = rest.partition("/")
     host, port = _split_port(hostport, default)
@@ -88,12 +93,23 @@ def _split_port(text: str, default: int) -> tuple[str, int]:
     return host, int(port) if valid else default
 
 
+def listening(endpoint: Endpoint, seconds: float = 1.0) -> bool:
+    """Whether something accepts connections there. Only asked of loopback addresses."""
+    parts = urlsplit(endpoint.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def make_client(
     endpoint: Endpoint, *, stall_seconds: float, api_key: str = "", connect_seconds: float = 5.0
 ) -> httpx.AsyncClient:
     """The HTTP client of one endpoint: no redirects; proxies from the environment only for `cloud`.
 
-    `stall_seconds` is how long the server may stay silent: a local model reads for minutes before its first word.
+    `stall_seconds` is how long the server may stay silent: a local model reads for minutes before it writes.
     """
     import httpx
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from review_agent.agent.commands.options import (
     setting_options,
     target_options,
 )
+from review_agent.agent.engine import Engine
 from review_agent.agent.errors import EngineError, UsageError
 from review_agent.agent.models import EngineInfo, Note, Report
 from review_agent.agent.progress import Progress
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection, Target, make_target
+from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -116,12 +119,13 @@ def make_job(
 async def execute(job: Job) -> int:
     """The whole of a run: select, choose the engine, review, write reports. Returns the exit code."""
     from review_agent.agent.coverage import exit_code
-    from review_agent.agent.engine import Engine, open_engine
+    from review_agent.agent.engine import open_engine
     from review_agent.agent.planner import narrowed
     from review_agent.agent.review import empty_report
     from review_agent.agent.session import new_run_id
     from review_agent.agent.target import select
 
+    started = asyncio.get_running_loop().time()
     settings = job.settings
     progress = Progress(sys.stderr, settings.lang, live=sys.stderr.isatty())
     opened: Engine | EngineError
@@ -142,33 +146,27 @@ async def execute(job: Job) -> int:
             return exit_code(report, settings.fail_on)
         if isinstance(opened, EngineError):
             raise opened
-        return await _review(job, target, selection, opened, progress)
+        return await _review(job, target, selection, opened, progress, started)
     finally:
         if isinstance(opened, Engine):
             await opened.backend.aclose()
 
 
-async def _review(job: Job, target: Target, selection: Selection, engine: object, progress: Progress) -> int:
+async def _review(
+    job: Job, target: Target, selection: Selection, engine: Engine, progress: Progress, started: float
+) -> int:
     from review_agent.agent.coverage import exit_code
-    from review_agent.agent.engine import Engine
-    from review_agent.agent.plan import choose_context, smallest_context
-    from review_agent.agent.prompt import Asker
-    from review_agent.agent.reports.json_report import to_json
     from review_agent.agent.planner import make_plan
     from review_agent.agent.review import Review
-    from review_agent.agent.session import model_key, new_run_id, open_store, record, repository_key
+    from review_agent.agent.session import model_key, new_run_id, open_store
 
-    assert isinstance(engine, Engine)  # noqa: S101 - for the type checker; the import above is lazy
     settings = job.settings
-    context = choose_context(engine.model.context, settings.num_ctx or None)
-    least = smallest_context(Asker(settings.lang, job.guidance))
-    if context < least:
-        raise UsageError("context_too_small", context=context, least=least)
-    for note in engine.notes:
-        progress.text(say(settings.lang, "notes", note.key, **note.fields))
-    progress.line("engine", backend=engine.info.backend, model=engine.info.model, context=context)
-    store = open_store(settings)
-    try:
+    _announce(job, engine, progress)
+    run_id = job.run_id or new_run_id()
+    with ExitStack() as closing:
+        store = open_store(settings)
+        if store is not None:
+            closing.enter_context(store)
         plan = make_plan(
             selection,
             settings,
@@ -178,38 +176,61 @@ async def _review(job: Job, target: Target, selection: Selection, engine: object
             fresh=job.fresh,
             guidance=job.guidance,
         )
-        run_id = job.run_id or new_run_id()
         if store is not None:
-            asked = record(
-                target,
-                job.flags,
-                job.outputs,
-                engine=engine.info,
-                model_context=engine.model.context,
-                demo=engine.demo,
-            )
-            store.start_run(run_id, repository_key(target), target.label(), asked)
+            _record(store, run_id, job, target, engine)
         stop = asyncio.Event()
         caught = _catch_signals(stop, progress)
         demo_note = (Note("demo_model", {"model": engine.model.name}),) if engine.demo else ()
         review = Review(
             run_id, plan, engine.info, settings, target, store, progress, stop,
-            demo=engine.demo, notes=(*demo_note, *engine.notes),
+            demo=engine.demo, notes=(*demo_note, *engine.notes), started=started,
         )  # fmt: skip
         report = await review.run(engine.backend)
         _release_signals()
         if store is not None:
-            status = "finished" if report.coverage.files_failed == 0 else "stopped"
-            store.finish_run(run_id, status, to_json(report))
+            _finish(store, report)
         _publish(report, job, progress)
         if report.coverage.files_failed and store is not None:
             if review.stopped:
                 progress.line("stopped", reason=say(settings.lang, "reasons", review.stopped))
             progress.line("resume", command=f"review-agent resume {run_id}")
         return caught[0] if caught else exit_code(report, settings.fail_on)
-    finally:
-        if store is not None:
-            store.close()
+
+
+def _announce(job: Job, engine: Engine, progress: Progress) -> None:
+    """Say what was chosen. Raises UsageError when the prompt does not fit the model's context."""
+    from review_agent.agent.plan import choose_context, smallest_context
+    from review_agent.agent.prompt import Asker
+
+    settings = job.settings
+    context = choose_context(engine.model.context, settings.num_ctx or None)
+    least = smallest_context(Asker(settings.lang, job.guidance))
+    if context < least:
+        raise UsageError("context_too_small", context=context, least=least)
+    for note in engine.notes:
+        progress.text(say(settings.lang, "notes", note.key, **note.fields))
+    progress.line("engine", backend=engine.info.backend, model=engine.info.model, context=context)
+
+
+def _record(store: Store, run_id: str, job: Job, target: Target, engine: Engine) -> None:
+    from review_agent.agent.session import record, repository_key
+
+    asked = record(
+        target,
+        job.flags,
+        job.outputs,
+        engine=engine.info,
+        model_context=engine.model.context,
+        demo=engine.demo,
+    )
+    store.start_run(run_id, repository_key(target), target.label(), asked)
+
+
+def _finish(store: Store, report: Report) -> None:
+    from review_agent.agent.reports.json_report import to_json
+
+    status = "finished" if report.coverage.files_failed == 0 else "stopped"
+    store.finish_run(report.run_id, status, to_json(report))
 
 
 def _publish(report: Report, job: Job, progress: Progress) -> None:

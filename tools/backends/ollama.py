@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from pydantic import Field, ValidationError
 from review_agent.agent.errors import EngineFault, ModelMissing, PromptTooLong
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
-from review_agent.tools.backends.wire import get_json, lines, post_json
+from review_agent.tools.backends.wire import Shape, get_json, is_too_long, lines, post_json
 from review_agent.tools.endpoints import Endpoint
 
-_CLOUD_TAG = re.compile(r"(:cloud|-cloud)$")
+_CLOUD_TAG = re.compile(r"(:cloud|-cloud)$", re.I)
+_Shape = TypeVar("_Shape", bound=Shape)
 
 
-_Shape = TypeVar("_Shape", bound=BaseModel)
-
-
-class _Open(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Details(_Open):
+class _Details(Shape):
     parameter_size: str = ""
 
 
-class _Tag(_Open):
+class _Tag(Shape):
     name: str
     digest: str = ""
     size: int = 0
@@ -41,22 +35,22 @@ class _Tag(_Open):
     remote_model: str = ""
 
 
-class _Tags(_Open):
+class _Tags(Shape):
     models: list[_Tag] = Field(default_factory=list)
 
 
-class _Show(_Open):
+class _Show(Shape):
     capabilities: list[str] = Field(default_factory=list)
     model_info: dict[str, Any] = Field(default_factory=dict)
     remote_host: str = ""
     remote_model: str = ""
 
 
-class _Said(_Open):
+class _Said(Shape):
     content: str = ""
 
 
-class _Line(_Open):
+class _Line(Shape):
     message: _Said | None = None
     done: bool = False
     done_reason: str = ""
@@ -104,8 +98,8 @@ class OllamaBackend:
             remote=listed.remote or bool(show.remote_host or show.remote_model),
         )
 
-    async def chat(self, request: ChatRequest) -> AsyncIterator[Delta | Done]:
-        thinking: bool | str = "low" if request.model.startswith("gpt-oss") else False
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
+        thinking: bool | str = "low" if "gpt-oss" in request.model else False  # it ignores true and false
         body: dict[str, object] = {
             "model": request.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
@@ -122,19 +116,20 @@ class OllamaBackend:
                 "seed": 7,
             },
         }
-        async for raw in lines(self._http, "/api/chat", body):
-            line = self._line(raw)
-            if line.error:
-                if "context" in line.error.lower():
-                    raise PromptTooLong("prompt_too_long", url=self.endpoint.url, detail=line.error[:300])
-                raise EngineFault("engine_said", url=self.endpoint.url, detail=line.error[:300])
-            if line.message is not None and line.message.content:
-                yield Delta(line.message.content)
-            if line.done:
-                _check_whole(line, request)
-                finish = "length" if line.done_reason == "length" else "stop"
-                yield Done(finish, line.prompt_eval_count, line.eval_count)
-                return
+        async with aclosing(lines(self._http, "/api/chat", body)) as rows:
+            async for raw in rows:
+                line = self._line(raw)
+                if line.error:
+                    said = PromptTooLong if is_too_long(line.error) else EngineFault
+                    key = "prompt_too_long" if said is PromptTooLong else "engine_said"
+                    raise said(key, url=self.endpoint.url, detail=line.error[:300])
+                if line.message is not None and line.message.content:
+                    yield Delta(line.message.content)
+                if line.done:
+                    _check_whole(line, request)
+                    finish = "length" if line.done_reason == "length" else "stop"
+                    yield Done(finish, line.prompt_eval_count, line.eval_count)
+                    return
         raise EngineFault("engine_cut_stream", url=self.endpoint.url)
 
     def _line(self, raw: bytes) -> _Line:

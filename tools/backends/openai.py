@@ -6,46 +6,42 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from pydantic import Field, ValidationError
 from review_agent.agent.errors import EngineFault, EngineRejected, ModelMissing, PromptTooLong
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
-from review_agent.tools.backends.wire import get_json, lines
+from review_agent.tools.backends.wire import Shape, get_json, is_too_long, lines
 from review_agent.tools.endpoints import Endpoint
 
 
-class _Open(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Model(_Open):
+class _Model(Shape):
     id: str
     max_model_len: int | None = None  # vLLM
     max_context_length: int | None = None  # LM Studio
 
 
-class _Models(_Open):
+class _Models(Shape):
     data: list[_Model] = Field(default_factory=list)
 
 
-class _Said(_Open):
+class _Said(Shape):
     content: str | None = None
 
 
-class _Choice(_Open):
+class _Choice(Shape):
     delta: _Said = Field(default_factory=_Said)
     finish_reason: str | None = None
 
 
-class _Usage(_Open):
+class _Usage(Shape):
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-class _Chunk(_Open):
+class _Chunk(Shape):
     choices: list[_Choice] = Field(default_factory=list)
     usage: _Usage | None = None
     error: object = None
@@ -86,24 +82,24 @@ class OpenAIBackend:
             raise ModelMissing("model_missing", model=model, installed=", ".join(sorted(known)) or "-")
         return known[model]
 
-    async def chat(self, request: ChatRequest) -> AsyncIterator[Delta | Done]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
         if not self._plain:
-            started = False
             try:
-                async for event in self._stream(request, plain=False):
-                    started = True
-                    yield event
+                async with aclosing(self._stream(request, plain=False)) as events:
+                    async for event in events:
+                        yield event
                 return
             except PromptTooLong:
                 raise
-            except EngineRejected as exc:
-                if started or exc.fields.get("status") not in (400, 422):
+            except EngineRejected as exc:  # a status: nothing was streamed yet
+                if exc.fields.get("status") not in (400, 422):
                     raise
-                self._plain = True
-        async for event in self._stream(request, plain=True):
-            yield event
+        async with aclosing(self._stream(request, plain=True)) as events:
+            async for event in events:
+                self._plain = True  # so it was `response_format` that the server refused
+                yield event
 
-    async def _stream(self, request: ChatRequest, *, plain: bool) -> AsyncIterator[Delta | Done]:
+    async def _stream(self, request: ChatRequest, *, plain: bool) -> AsyncGenerator[Delta | Done, None]:
         body: dict[str, object] = {
             "model": request.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
@@ -118,25 +114,24 @@ class OpenAIBackend:
                 "json_schema": {"name": "review", "strict": True, "schema": request.schema},
             }
         finish, usage = "", _Usage()
-        async for raw in lines(self._http, f"{self._root}/chat/completions", body):
-            if not raw.startswith(b"data:"):
+        async with aclosing(lines(self._http, f"{self._root}/chat/completions", body)) as rows:
+            async for raw in rows:
                 if raw.startswith((b":", b"event:", b"id:", b"retry:")):
                     continue
-                raise EngineFault("engine_not_protocol", url=self.endpoint.url)
-            data = raw[5:].strip()
-            if data == b"[DONE]":
-                break
-            chunk = self._chunk(data)
-            usage = chunk.usage or usage
-            for choice in chunk.choices[:1]:
-                if choice.delta.content:
-                    yield Delta(choice.delta.content)
-                finish = choice.finish_reason or finish
+                if not raw.startswith(b"data:"):
+                    raise EngineFault("engine_not_protocol", url=self.endpoint.url)
+                data = raw[5:].strip()
+                if data == b"[DONE]":
+                    break
+                chunk = self._chunk(data)
+                usage = chunk.usage or usage
+                for choice in chunk.choices[:1]:
+                    if choice.delta.content:
+                        yield Delta(choice.delta.content)
+                    finish = choice.finish_reason or finish
         if not finish:
             raise EngineFault("engine_cut_stream", url=self.endpoint.url)
-        yield Done(
-            "length" if finish == "length" else "stop", usage.prompt_tokens, usage.completion_tokens
-        )
+        yield Done("length" if finish == "length" else "stop", usage.prompt_tokens, usage.completion_tokens)
 
     def _chunk(self, data: bytes) -> _Chunk:
         try:
@@ -144,6 +139,9 @@ class OpenAIBackend:
         except (ValueError, RecursionError) as exc:
             raise EngineFault("engine_not_protocol", url=self.endpoint.url) from exc
         if chunk.error is not None:
-            detail = chunk.error.get("message", "") if isinstance(chunk.error, dict) else chunk.error
-            raise EngineFault("engine_said", url=self.endpoint.url, detail=str(detail)[:300])
+            found = chunk.error.get("message", "") if isinstance(chunk.error, dict) else chunk.error
+            detail = str(found)[:300]
+            if is_too_long(detail):
+                raise PromptTooLong("prompt_too_long", url=self.endpoint.url, detail=detail)
+            raise EngineFault("engine_said", url=self.endpoint.url, detail=detail)
         return chunk

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-
+from pydantic import BaseModel, ConfigDict, model_validator
 from review_agent.agent.errors import (
     EngineBusy,
     EngineFault,
@@ -20,7 +21,24 @@ from review_agent.agent.errors import (
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 MAX_BODY_BYTES = 32 * 1024 * 1024
-_TOO_LONG = ("exceed", "context length", "context_length", "too long", "context size", "maximum context")
+_TOO_LONG = re.compile(
+    r"context[ _](length|size|window)|maximum (context|model length)|too long"
+    r"|(token|prompt|input).*exceed|exceed.*(token|prompt)",
+    re.I | re.S,
+)
+
+
+class Shape(BaseModel):
+    """What a server sent, as far as we use it. Go and others write `null` for what is absent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, data: object) -> object:
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
 
 
 @asynccontextmanager
@@ -48,7 +66,11 @@ async def post_json(client: httpx.AsyncClient, path: str, body: dict[str, object
 
 async def _json(client: httpx.AsyncClient, method: str, path: str, body: dict[str, object] | None) -> Any:
     url = str(client.base_url)
-    async with translated(url), client.stream(method, path, json=body) as response:
+    # Not httpx's own `json=`: it cannot encode lone surrogates, and a model name may hold some.
+    content = json.dumps(body).encode() if body is not None else None
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    request = client.stream(method, path, content=content, headers=headers)
+    async with translated(url), request as response:
         data = bytearray()
         async for part in response.aiter_bytes():
             data += part
@@ -62,8 +84,11 @@ async def _json(client: httpx.AsyncClient, method: str, path: str, body: dict[st
         raise EngineFault("engine_not_protocol", url=url) from exc
 
 
-async def lines(client: httpx.AsyncClient, path: str, body: dict[str, object]) -> AsyncIterator[bytes]:
-    """Lines of a streamed POST, each bounded. Raises the EngineError of a refusal."""
+async def lines(client: httpx.AsyncClient, path: str, body: dict[str, object]) -> AsyncGenerator[bytes, None]:
+    """Lines of a streamed POST, each bounded as well as all. Raises the EngineError of a refusal.
+
+    Whoever stops early must close it: that ends the request.
+    """
     url = str(client.base_url)
     content = json.dumps(body, ensure_ascii=True).encode()
     headers = {"Content-Type": "application/json"}
@@ -73,17 +98,19 @@ async def lines(client: httpx.AsyncClient, path: str, body: dict[str, object]) -
         if "text/html" in response.headers.get("content-type", ""):
             raise EngineFault("engine_not_protocol", url=url)
         rest = bytearray()
+        total = 0
         async for part in response.aiter_bytes():
-            rest += part
-            *whole, tail = bytes(rest).split(b"\n")
-            for line in whole:
-                if line.strip():
-                    yield line.strip()
-            rest = bytearray(tail)
-            if len(rest) > MAX_LINE_BYTES:
+            total += len(part)
+            first, *others = part.split(b"\n")
+            rest += first
+            for other in others:
+                if line := bytes(rest).strip():
+                    yield line
+                rest = bytearray(other)
+            if len(rest) > MAX_LINE_BYTES or total > MAX_BODY_BYTES:
                 raise EngineFault("engine_not_protocol", url=url)
-        if rest.strip():
-            yield bytes(rest).strip()
+        if line := bytes(rest).strip():
+            yield line
 
 
 async def _start(response: httpx.Response) -> bytes:
@@ -106,11 +133,15 @@ def refusal(response: httpx.Response, body: bytes, url: str) -> Exception:
         return EngineRejected("engine_redirects", url=url, status=status)
     if status >= 500:
         return EngineFault("engine_status", url=url, status=status, detail=said)
-    if any(mark in said.lower() for mark in _TOO_LONG):
+    if is_too_long(said):
         return PromptTooLong("prompt_too_long", url=url, detail=said)
-    if status in (401, 403):
-        return EngineRejected("engine_unauthorized", url=url, status=status)
-    return EngineRejected("engine_status", url=url, status=status, detail=said)
+    key = "engine_unauthorized" if status in (401, 403) else "engine_status"
+    return EngineRejected(key, url=url, status=status, detail=said)
+
+
+def is_too_long(said: str) -> bool:
+    """Whether a server's sentence says that the prompt does not fit; "context deadline exceeded" does not."""
+    return _TOO_LONG.search(said) is not None
 
 
 def _said(body: bytes) -> str:
