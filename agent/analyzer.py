@@ -93,6 +93,7 @@ class Analyzer:
     meter: Meter
     redact: Callable[[str], tuple[str, int]]  # masked text, number of secrets masked
     on_sent: Callable[[Sent], None] = lambda _: None
+    on_fault: Callable[[EngineError], None] = lambda _: None
     on_text: Callable[[str], None] = lambda _: None
     on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
     health: Health = field(default_factory=Health)
@@ -110,6 +111,7 @@ class Analyzer:
             self.health.garbled()
             return [Analysis(unit, failure=exc.key) for unit in units]
         except EngineError as exc:
+            self.on_fault(exc)
             self.health.failed()
             return [Analysis(unit, failure=_reason(exc)) for unit in units]
         if answer.complete or answer.candidates:

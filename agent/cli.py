@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -80,6 +81,8 @@ class Root(LocalisedGroup):
 
 def make_command(lang: str, name: str, params: list[click.Parameter], callback: object) -> Localised:
     """A localised command `name`; its help is `[help] command_<name>`."""
+    if not any(param.name == "lang" for param in params):
+        params = [*params, _lang_option(lang, hidden=True)]
     command = Localised(
         name,
         params=params,
@@ -145,9 +148,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain(say(lang, "errors", "interrupted"), lang)
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except Exception as exc:  # noqa: BLE001 - a fault of ours: one line, the failing exit code, no traceback
+        complain(say(lang, "errors", "internal", kind=type(exc).__name__, detail=str(exc)[:300]), lang)
+        return ReviewError.exit_code
 
 
 def complain(text: str, lang: str) -> None:
@@ -170,10 +173,10 @@ def _version_option(lang: str) -> click.Option:
     )  # fmt: skip
 
 
-def _lang_option(lang: str) -> click.Option:
-    """Accepted before the command too; `language` has read it already."""
+def _lang_option(lang: str, *, hidden: bool = False) -> click.Option:
+    """Accepted before and after every command; `language` has read it already."""
     return click.Option(
-        ["--lang"], type=click.Choice(LANGS), metavar="|".join(LANGS), expose_value=False,
+        ["--lang"], type=click.Choice(LANGS), metavar="|".join(LANGS), expose_value=False, hidden=hidden,
         help=say(lang, "config", "lang"),
     )  # fmt: skip
 
@@ -192,5 +195,8 @@ def _usage_sentence(exc: click.ClickException, lang: str) -> str:
         return say(lang, "errors", "bad_parameter", name=name)
     if isinstance(exc, click.BadOptionUsage):
         return say(lang, "errors", "bad_option_usage", option=exc.option_name)
-    words = exc.format_message().rsplit("'", 2)
-    return say(lang, "errors", "bad_usage", word=words[1] if len(words) == 3 else "")
+    message = exc.format_message()
+    if extra := re.search(r"\((.*)\)$", message):
+        return say(lang, "errors", "unexpected_argument", word=extra.group(1))
+    words = message.rsplit("'", 2)
+    return say(lang, "errors", "bad_usage", word=words[1] if len(words) == 3 else message)

@@ -157,9 +157,11 @@ async def _model(backend: Backend, wanted: str) -> tuple[ModelInfo, tuple[Note, 
 
 
 def _rank(model: ModelInfo, memory: int) -> tuple[bool, bool, float, str]:
-    """Fits this machine, then made for code, then larger; the name settles ties."""
+    """Fits this machine, then made for code, then larger; of those too large the smallest; then by name."""
     size = model.parameters or model.size / 6e8
-    return (model.size * 1.2 + 1e9 <= memory, bool(_CODE.search(model.name)), size, model.name)
+    if model.size * 1.2 + 1e9 > memory:
+        return (False, False, -size, model.name)
+    return (True, bool(_CODE.search(model.name)), size, model.name)
 
 
 def _memory_bytes() -> int:

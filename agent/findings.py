@@ -25,7 +25,12 @@ EVIDENCE_LINES = 12
 PER_FILE = 40  # more than this from one file is a flood, not a review
 _MASK_MARGIN = 60  # lines; a private key has about fifty
 _BLANKS = re.compile(r"\s+")
-_WORDS = re.compile(r"\w", re.UNICODE)
+_WORDS = re.compile(r"[a-z][a-z0-9]*|[^\W\d_a-z]+")
+_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_COMMON = re.compile(
+    r"the|and|for|are|was|were|this|that|with|from|not|but|its|may|can|could|should|would|will|has|have|had|been"
+    r"|into|when|then|than|which|there|their|they|you|your|used?|using|does|code|method|function|value"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,21 +195,27 @@ def same(a: Finding, b: Finding) -> bool:
     near = abs(a.start_line - b.start_line) <= 2
     alike = similarity(f"{a.title} {a.message}", f"{b.title} {b.message}")
     if overlap:
-        return (a.rule_id == b.rule_id and alike >= 0.25) or alike >= 0.45
+        return alike >= (0.3 if a.rule_id == b.rule_id else 0.45)
     return near and alike >= 0.6
 
 
 def similarity(a: str, b: str) -> float:
-    """Share of common character pairs (Dice), which works for Chinese without a tokenizer."""
-    pairs_a, pairs_b = _pairs(a), _pairs(b)
-    if not pairs_a or not pairs_b:
+    """Share of common terms (Dice): beginnings of words and, where words do not end, pairs of characters."""
+    terms_a, terms_b = _terms(a), _terms(b)
+    if not terms_a or not terms_b:
         return 0.0
-    return 2 * len(pairs_a & pairs_b) / (len(pairs_a) + len(pairs_b))
+    return 2 * len(terms_a & terms_b) / (len(terms_a) + len(terms_b))
 
 
-def _pairs(text: str) -> set[str]:
-    letters = "".join(_WORDS.findall(text.lower()))
-    return {letters[at : at + 2] for at in range(len(letters) - 1)}
+def _terms(text: str) -> set[str]:
+    """Letter pairs would not do for Latin words: any two English texts have half of them in common."""
+    terms: set[str] = set()
+    for word in _WORDS.findall(_HUMPS.sub(" ", text).lower()):
+        if word.isascii():
+            terms.update({word[:5]} if len(word) > 2 and not _COMMON.fullmatch(word) else ())
+        else:
+            terms.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
+    return terms
 
 
 def _flood(verdicts: list[Verdict]) -> list[Verdict]:

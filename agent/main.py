@@ -16,9 +16,13 @@ def main() -> None:
         sys.exit(2)
     import os
 
-    from review_agent.agent.cli import run
+    try:
+        from review_agent.agent.cli import run
 
-    sys.exit(run(sys.argv[1:], os.environ))
+        code = run(sys.argv[1:], os.environ)
+    except KeyboardInterrupt:  # before the command line could handle it
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -34,19 +35,18 @@ def _is_stream(path: Path) -> bool:
 
 
 def write_outputs(report: Report, outputs: list[tuple[str, str]]) -> list[str]:
-    """Write every report; returns the files written."""
-    written = []
+    """Write every report, files first; returns the files written."""
+    files = [(fmt, name) for fmt, name in outputs if name]
+    for fmt, name in files:
+        _write_file(Path(name), render(report, fmt))
     for fmt, name in outputs:
-        if name:
-            _write_file(Path(name), render(report, fmt))
-            written.append(name)
-        else:
+        if not name:
             _write_stdout(report, fmt)
-    return written
+    return [name for _, name in files]
 
 
 def _write_stdout(report: Report, fmt: str) -> None:
-    if fmt in TEXT_FORMATS:
+    if fmt in TEXT_FORMATS and sys.stdout is not None:
         terminal = sys.stdout.isatty()
         width = min(100, max(60, shutil.get_terminal_size((80, 24)).columns)) if terminal else 80
         color = terminal and "NO_COLOR" not in os.environ
@@ -57,6 +57,8 @@ def _write_stdout(report: Report, fmt: str) -> None:
 
 
 def _to_stdout(data: bytes) -> None:
+    if sys.stdout is None:  # closed by the caller (`>&-`), who wants no text
+        return
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
@@ -64,6 +66,18 @@ def _to_stdout(data: bytes) -> None:
     except BrokenPipeError:
         # The reader has enough (`| head`). The exit code says how the review went: nothing may fail later.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError("stdout_unwritable", detail=exc.strerror or "") from exc
+
+
+def _mode(path: Path) -> int:
+    """Permissions for a new file: those of the one it replaces, else the user's usual ones."""
+    if path.is_file() and not path.is_symlink():
+        return stat.S_IMODE(path.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _write_file(path: Path, text: str) -> None:
@@ -77,9 +91,7 @@ def _write_file(path: Path, text: str) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
+            os.chmod(name, _mode(path))
             os.replace(name, path)
         except OSError:
             os.unlink(name)

@@ -42,10 +42,13 @@ def make_plan(
     model_key: str,
     model_context: int,
     store: Store | None,
-    fresh: bool = False,
+    of_run: str = "",
     guidance: str = "",
 ) -> Plan:
-    """Order, units, what is known already, and the requests for the rest. Asks no model."""
+    """Order, units, what is known already, and the requests for the rest. Asks no model.
+
+    With `of_run` only that run's own results count as known (`--fresh`, and the resumption of such a run).
+    """
     asker = Asker(settings.lang, guidance, _rules(settings))
     budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
     files = by_risk(selection.files, selection.churn)
@@ -70,7 +73,7 @@ def make_plan(
         )
         for unit in flat
     }
-    cached = {} if fresh or store is None else _known(flat, keys, store)
+    cached = {} if store is None else _known(flat, keys, store, of_run)
     open_units = [unit for unit in flat if (unit.path, unit.index) not in cached]
     return Plan(
         files=tuple(file for file in files if file.path not in misfits),
@@ -91,9 +94,9 @@ def _rules(settings: Settings) -> tuple[tuple[tuple[str, ...], str], ...]:
 
 
 def _known(
-    units: Sequence[ReviewUnit], keys: Mapping[tuple[str, int], str], store: Store
+    units: Sequence[ReviewUnit], keys: Mapping[tuple[str, int], str], store: Store, of_run: str
 ) -> dict[tuple[str, int], Analysis]:
-    payloads = store.analyses(sorted(set(keys.values())))
+    payloads = store.analyses(sorted(set(keys.values())), of_run)
     known: dict[tuple[str, int], Analysis] = {}
     for unit in units:
         spot = (unit.path, unit.index)

@@ -45,7 +45,7 @@ async def preview(job: Job) -> int:
             model_key=model_key(info),
             model_context=engine.model.context if engine is not None else 0,
             store=store,
-            fresh=job.fresh,
+            of_run="(none)" if job.fresh else "",
             guidance=job.guidance,
         )
         speed = _known_speed(store, info) if store is not None else None

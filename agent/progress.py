@@ -14,7 +14,7 @@ from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.models import Analysis, Finding, ReviewUnit
 from review_agent.prompts import say
 
-HEARTBEAT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 15.0
 STATE_SECONDS = 2.0  # a fast server would flood a log with state lines
 
 

@@ -54,16 +54,17 @@ class Asker:
             lines.append(say(self.lang, "prompt", "retry", error=error))
         return "\n".join(lines)
 
-    def _piece(self, unit: ReviewUnit) -> str:
+    def _title(self, unit: ReviewUnit) -> str:
         symbol = say(self.lang, "prompt", "symbol", symbol=_symbol(unit)) if unit.symbol else ""
         title = say(
             self.lang, "prompt", "piece", path=alias(unit.path), language=unit.language, symbol=symbol
         )
-        code = "\n".join(render(line) for line in unit.shown)
         rules = self.rules_for(unit.path)
-        if rules:
-            title += f"\n{say(self.lang, 'prompt', 'rules')}\n{rules}"
-        return title + "\n" + code.encode("utf-8", "replace").decode()
+        return f"{title}\n{say(self.lang, 'prompt', 'rules')}\n{rules}" if rules else title
+
+    def _piece(self, unit: ReviewUnit) -> str:
+        code = "\n".join(render(line) for line in unit.shown)
+        return self._title(unit) + "\n" + code.encode("utf-8", "replace").decode()
 
     def overhead(self) -> int:
         """Tokens of a request around its pieces, a retry sentence included."""
@@ -71,8 +72,7 @@ class Asker:
 
     def piece_cost(self, unit: ReviewUnit) -> int:
         """Tokens that one unit adds to a request."""
-        extra = f"{alias(unit.path)}{_symbol(unit)}{self.rules_for(unit.path)}"
-        return unit.tokens + estimate(extra) + 32
+        return unit.tokens + estimate(self._title(unit)) + 24
 
 
 def _matches(path: str, globs: tuple[str, ...]) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from review_agent.agent.analyzer import Analyzer, Meter, Sent
 from review_agent.agent.cache import freeze
-from review_agent.agent.coverage import cover, file_results, judge
+from review_agent.agent.coverage import LIMITS, cover, file_results, judge
+from review_agent.agent.errors import EngineError
 from review_agent.agent.findings import Gate, complete, decide, model_findings
 from review_agent.agent.models import (
     Analysis,
@@ -28,6 +29,7 @@ from review_agent.agent.progress import Progress
 from review_agent.agent.schedule import Gauge, Request, run_requests
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection, Target
+from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
 from review_agent.tools.evidence import check
@@ -70,6 +72,7 @@ class Review:
     started: float = field(default_factory=time.monotonic)  # the event loop's clock, too
     _ledger: Ledger | None = None
     _checked: list[tuple[Finding, str]] | None = None
+    _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.analyses.update(self.plan.cached)
@@ -81,9 +84,8 @@ class Review:
         deadline = self.started + settings.max_seconds if settings.max_seconds else None
         self.progress.meter = lambda: self.meter.prompt_tokens + self.meter.completion_tokens
         self.progress.planned(len(plan.units), len(plan.cached), plan.requests)
-        for finding in self._reported(self._checks()):
-            self.progress.finding(finding)
         analyzer = self._analyzer(backend)
+        checking = asyncio.ensure_future(self._show_checks())
         heart = asyncio.ensure_future(self.progress.beat())
         try:
             self.stopped = await run_requests(
@@ -94,11 +96,18 @@ class Review:
                 stop=self.stop,
                 deadline=deadline,
             )
+            await checking
         finally:
             heart.cancel()
-            await asyncio.gather(heart, return_exceptions=True)
+            checking.cancel()
+            await asyncio.gather(heart, checking, return_exceptions=True)
             self.progress.close()
         return self.report()
+
+    async def _show_checks(self) -> None:
+        """The checks take seconds on a large tree; the server reads its first request meanwhile."""
+        for finding in self._reported(await asyncio.to_thread(self._checks)):
+            self.progress.finding(finding)
 
     def _analyzer(self, backend: Backend) -> Analyzer:
         analyzer = Analyzer(
@@ -107,8 +116,16 @@ class Review:
         if backend.endpoint.trust is not TrustClass.LOOPBACK:
             self._ledger = Ledger(backend.endpoint.host, self.engine.model)
             analyzer.on_sent = self._ledger.record
+        analyzer.on_fault = self._complain
         analyzer.on_unit = self._keep
         return analyzer
+
+    def _complain(self, fault: EngineError) -> None:
+        """What the server said, once: files carry only the kind of failure."""
+        text = sentence(fault, self.settings.lang)
+        if text not in self._said:
+            self._said.add(text)
+            self.progress.text(text)
 
     def _keep(self, analysis: Analysis) -> None:
         """Durable before it counts. A unit may come twice: on its own, and with its request."""
@@ -158,7 +175,8 @@ class Review:
         results = file_results(plan.files, plan.units, self.analyses, self.stopped or "not_finished")
         files = sorted([*results, *plan.skipped], key=lambda file: file.path)
         coverage = cover(files)
-        word, reason = judge(coverage, verdicts, stopped=self.stopped, demo=self.demo)
+        limit = next((file.reason for file in results if file.reason in LIMITS), "")
+        word, reason = judge(coverage, verdicts, stopped=self.stopped or limit, demo=self.demo)
         return Report(
             run_id=self.run_id,
             target=self.target.label(),
@@ -167,7 +185,7 @@ class Review:
             verdict=word,
             verdict_reason=reason,
             coverage=coverage,
-            summary=_summary(ordered) if coverage.files_failed == 0 else "",
+            summary="",  # a model that saw one request cannot speak for the whole; the orchestrator will
             verdicts=tuple(verdicts),
             files=tuple(files),
             usage=self._usage(),
@@ -184,12 +202,6 @@ class Review:
             cached_units=len(self.plan.cached),
             seconds=round(time.monotonic() - self.started, 1),
         )
-
-
-def _summary(analyses: Sequence[Analysis]) -> str:
-    """The model's own first sentences. Only for complete runs: a model may well say "no problems"."""
-    sentences = [a.summary.strip() for a in analyses if a.summary.strip() and not a.failure]
-    return mask("\n".join(dict.fromkeys(sentences[:5])))
 
 
 def empty_report(

@@ -44,6 +44,7 @@ class Recorded(BaseModel):
     model_key: str = ""
     model_context: int = 0
     demo: bool = False
+    fresh: bool = False
     engine: dict[str, str] = {}
 
     def target(self) -> Target:
@@ -68,6 +69,7 @@ def record(
     engine: EngineInfo,
     model_context: int,
     demo: bool,
+    fresh: bool,
 ) -> str:
     plain = {name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()}
     return json.dumps(
@@ -83,6 +85,7 @@ def record(
             "model_key": model_key(engine),
             "model_context": model_context,
             "demo": demo,
+            "fresh": fresh,
             "engine": {
                 "mode": engine.mode,
                 "backend": engine.backend,

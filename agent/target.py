@@ -36,15 +36,17 @@ class Target:
     head: str = ""
     diff_file: str = ""
     diff_text: bytes = field(default=b"", repr=False)
+    scope: str = ""  # the folder of the repository that was named, with "/" at its end; "" = all of it
 
     def label(self) -> str:
-        """Short name without machine paths, for reports."""
+        """Short name without machine paths, for reports: `kind`, or `kind:which`."""
         span = {
-            "range": f"{self.base}..{self.head}",
-            "commit": self.head,
+            "range": f"{_short(self.base)}..{_short(self.head)}",
+            "commit": _short(self.head),
             "diff": Path(self.diff_file).name or "-",
         }
-        return f"{self.kind}:{span[self.kind]}" if self.kind in span else self.kind
+        which = " ".join(part for part in (span.get(self.kind, ""), self.scope) if part)
+        return f"{self.kind}:{which}" if which else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class Selection:
     churn: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     base_commit: str = ""
+
+
+def _short(ref: str) -> str:
+    return ref[:12] if len(ref) >= 40 and set(ref) <= set("0123456789abcdef") else ref
 
 
 def make_target(
@@ -86,10 +92,12 @@ def make_target(
     if "" in (base, head, commit):  # a variable of a CI script that is not set
         raise TargetError("ref_unknown", ref="")
     kind = kinds[0] if kinds else "tree"
+    if kind == "range" and base is None:
+        raise TargetError("to_without_from")
     if kind == "range":
         return Target(kind, str(root), base=base or "", head=head or "HEAD")
     if kind == "diff":
-        name = diff_file or "-"
+        name = diff_file if diff_file is not None else "-"
         return Target(kind, str(root), diff_file=name, diff_text=_read_diff(name))
     return Target(kind, str(root), head=commit or "")
 
@@ -131,7 +139,8 @@ def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
         return _selection(_from_folder(gate), {}, (Note("plain_folder"),)), target
     with Repository(location) as repo:
         gate = FileGate(location.root, max_file_size=max_file_size)
-        reader = _Reader(repo, gate, max_file_size, _prefix(root, location.root))
+        target = replace(target, scope=_prefix(root, location.root))
+        reader = _Reader(repo, gate, max_file_size, target.scope)
         entries, pinned, notes = reader.entries(target)
         churn = repo.churn() if target.kind == "tree" else {}
         if repo.shallow:

@@ -103,6 +103,7 @@ class Store:
             self._migrate(db)
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("malformed")
+            db.execute("SELECT 1 FROM runs, analyses, run_units LIMIT 0")  # else it is another program's
         except BaseException:
             db.close()
             raise
@@ -178,13 +179,18 @@ class Store:
                 (status, report, time.time(), run_id),
             )
 
-    def analyses(self, keys: Sequence[str]) -> dict[str, str]:
-        """Payloads of the keys that are stored."""
+    def analyses(self, keys: Sequence[str], of_run: str = "") -> dict[str, str]:
+        """Payloads of the keys that are stored; with `of_run`, only of units that this run finished itself."""
         found: dict[str, str] = {}
         for at in range(0, len(keys), 500):
             part = keys[at : at + 500]
             marks = ",".join("?" * len(part))
-            rows = self._read(f"SELECT key, payload FROM analyses WHERE key IN ({marks})", part)  # noqa: S608
+            sql = f"SELECT key, payload FROM analyses WHERE key IN ({marks})"  # noqa: S608 - only marks
+            values = list(part)
+            if of_run:
+                sql += " AND key IN (SELECT key FROM run_units WHERE run_id = ?)"
+                values.append(of_run)
+            rows = self._read(sql, values)
             found.update({str(key): str(payload) for key, payload in rows})
         return found
 
@@ -250,7 +256,8 @@ def _run_row(row: tuple[Any, ...]) -> RunRow:
 def default_path(checkpoint_path: str = "") -> Path:
     """Where the store lives: the platform's state directory unless the user's configuration names a file."""
     if checkpoint_path:
-        return Path(checkpoint_path).expanduser()
+        path = Path(checkpoint_path).expanduser()
+        return path / "store.sqlite3" if path.is_dir() or checkpoint_path.endswith("/") else path
     from platformdirs import user_state_path
 
     return user_state_path("review-agent") / "store.sqlite3"

@@ -112,6 +112,11 @@ def _spans(hits: Sequence[SecretHit]) -> list[tuple[str, tuple[int, int]]]:
     return spans
 
 
+def _spaced(name: str, lang: str) -> str:
+    """A Latin name inside a Chinese sentence has a space before it."""
+    return f" {name}" if lang == "zh-CN" and name[:1].isascii() else name
+
+
 def _secret(file: SourceFile, lang: str, kind: str, lines: tuple[int, int]) -> Finding:
     guessed = kind in GUESSED
     return _finding(
@@ -122,7 +127,7 @@ def _secret(file: SourceFile, lang: str, kind: str, lines: tuple[int, int]) -> F
         severity=_secret_severity(file, kind),
         confidence=0.6 if guessed else 0.7 if kind in _OFTEN_HARMLESS else 0.9,
         lines=lines,
-        kind=messages(lang)["secret_kinds"].get(kind, kind),
+        kind=_spaced(messages(lang)["secret_kinds"].get(kind, kind), lang),
     )
 
 

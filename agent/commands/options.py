@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import click
@@ -82,6 +83,7 @@ def outputs_of(given: Mapping[str, object], main_format: str) -> list[tuple[str,
             raise UsageError("out_form", value=str(entry))
         outputs.append((fmt, file))
     outputs.append((main_format, str(given.get("output") or "")))
+    outputs = [(fmt, "" if file in ("", "-") else os.path.abspath(file)) for fmt, file in outputs]
     for fmt, _ in outputs:
         if fmt not in FORMATS:
             raise UsageError("format_unknown", format=fmt, known=", ".join(FORMATS))

@@ -69,6 +69,7 @@ def rebuild(row: RunRow, store: Store, environ: Mapping[str, str]) -> Report:
         model_key=asked.model_key,
         model_context=asked.model_context,
         store=store,
+        of_run=row.run_id if asked.fresh else "",
         guidance=trusted.guidance,
     )
     silent = Progress(sys.stderr, settings.lang, quiet=True)

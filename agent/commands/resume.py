@@ -15,10 +15,17 @@ from review_agent.agent.errors import StoreError, UsageError
 from review_agent.prompts import say
 
 
+LIMIT_OPTIONS = ("max_files", "max_seconds", "max_tokens")
+
+
 def command(lang: str) -> click.Command:
     params: list[click.Parameter] = [
         click.Argument(["run"], required=False, metavar="[RUN]"),
         *output_options(lang),
+        *(
+            click.Option([f"--{name.replace('_', '-')}", name], metavar="N", help=say(lang, "config", name))
+            for name in LIMIT_OPTIONS
+        ),
         click.Option(["--format", "format"], metavar="FORMAT", help=say(lang, "config", "format")),
         click.Option(["--lang", "lang"], metavar="zh-CN|en", help=say(lang, "config", "lang")),
     ]
@@ -46,10 +53,12 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
                 raise StoreError("nothing_to_resume", path=here)
             row = rows[0]
     asked = recorded(row)
-    flags: dict[str, object] = dict(asked.flags)
+    # Going on is the point: the limits that stopped the run hold no longer, unless they are given again.
+    flags: dict[str, object] = {name: v for name, v in asked.flags.items() if name not in LIMIT_OPTIONS}
+    flags.update({name: given[name] for name in LIMIT_OPTIONS if given[name] is not None})
     flags.update({name: given[name] for name in ("format", "lang") if given[name]})
     own_outputs = given["output"] or given["out"] or given["format"]
-    job = make_job(asked.target(), flags, environ, given=given, run_id=row.run_id)
+    job = make_job(asked.target(), flags, environ, given=given, run_id=row.run_id, fresh=asked.fresh)
     if not own_outputs and asked.outputs:
         job = replace(job, outputs=asked.outputs)
     return asyncio.run(execute(job))

@@ -50,7 +50,7 @@ class Job:
 
 def command(lang: str) -> click.Command:
     params: list[click.Parameter] = [
-        click.Argument(["path"], required=False, default=".", metavar="[PATH]"),
+        click.Argument(["path"], required=False, metavar="[PATH]"),
         *target_options(lang),
         *setting_options(lang),
         *output_options(lang),
@@ -63,7 +63,7 @@ def command(lang: str) -> click.Command:
 @click.pass_obj
 def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     target = make_target(
-        Path(str(given["path"])),
+        _root(given),
         base=_text(given, "from"),
         head=_text(given, "to"),
         commit=_text(given, "commit"),
@@ -80,6 +80,19 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
 
         return asyncio.run(preview(job))
     return asyncio.run(execute(job))
+
+
+def _root(given: Mapping[str, object]) -> Path:
+    """The folder to review. A change without a path is the whole repository's, from whichever folder of it."""
+    if given["path"] is not None:
+        return Path(str(given["path"]))
+    from review_agent.tools.git import find
+
+    is_change = any(given[name] for name in ("staged", "working")) or any(
+        given[name] is not None for name in ("from", "to", "commit")
+    )
+    location = find(Path.cwd()) if is_change else None
+    return location.root if location is not None else Path(".")
 
 
 def _preflight(flags: Mapping[str, object], environ: Mapping[str, str]) -> None:
@@ -135,7 +148,9 @@ async def execute(job: Job) -> int:
         if job.target.kind == "tree":
             raise
         opened = exc  # a change with nothing to review needs no engine
+    _tell_retries(progress)
     try:
+        progress.line("reading", target=job.target.label())
         selection, target = select(job.target, max_file_size=settings.max_file_size)
         selection = narrowed(selection, settings)
         selection = replace(selection, notes=(*job.notes, *selection.notes))
@@ -146,6 +161,7 @@ async def execute(job: Job) -> int:
             return exit_code(report, settings.fail_on)
         if isinstance(opened, EngineError):
             raise opened
+        progress.line("planning", files=len(selection.files))
         return await _review(job, target, selection, opened, progress, started)
     finally:
         if isinstance(opened, Engine):
@@ -173,7 +189,7 @@ async def _review(
             model_key=model_key(engine.info),
             model_context=engine.model.context,
             store=store,
-            fresh=job.fresh,
+            of_run=run_id if job.fresh else "",
             guidance=job.guidance,
         )
         if store is not None:
@@ -222,6 +238,7 @@ def _record(store: Store, run_id: str, job: Job, target: Target, engine: Engine)
         engine=engine.info,
         model_context=engine.model.context,
         demo=engine.demo,
+        fresh=job.fresh,
     )
     store.start_run(run_id, repository_key(target), target.label(), asked)
 
@@ -231,6 +248,16 @@ def _finish(store: Store, report: Report) -> None:
 
     status = "finished" if report.coverage.files_failed == 0 else "stopped"
     store.finish_run(report.run_id, status, to_json(report))
+
+
+def _tell_retries(progress: Progress) -> None:
+    """stamina would log its retries in English; the user gets a line of ours."""
+    from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+    def hook(details: RetryDetails) -> None:
+        progress.line("retry", seconds=round(details.wait_for, 1))
+
+    set_on_retry_hooks([hook])
 
 
 def _publish(report: Report, job: Job, progress: Progress) -> None:

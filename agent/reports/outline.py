@@ -330,7 +330,12 @@ def egress(report: Report, words: Words) -> list[Ready]:
 def _target(target: str, words: Words) -> str:
     """`kind` or `kind:which`, as `Target.label` writes it, in the report's words."""
     kind, _, which = target.partition(":")
-    return words.say(f"target_{kind}", which=words.name(which)) if kind in _TARGETS else words.name(target)
+    if kind not in _TARGETS:
+        return words.name(target)
+    if which and kind in _WITH_FOLDER:
+        return words.say(f"target_{kind}_in", which=words.name(which))
+    return words.say(f"target_{kind}", which=words.name(which))
 
 
-_TARGETS = frozenset({"tree", "working", "staged", "range", "commit", "diff"})
+_WITH_FOLDER = frozenset({"tree", "working", "staged"})
+_TARGETS = _WITH_FOLDER | {"range", "commit", "diff"}

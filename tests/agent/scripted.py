@@ -14,6 +14,7 @@ from review_agent.agent.models import ReviewUnit, ShownLine, TrustClass
 from review_agent.agent.plan import make_budget
 from review_agent.agent.prompt import Asker
 from review_agent.agent.tokens import estimate
+from review_agent.agent.units import render
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
 from review_agent.tools.endpoints import Endpoint
 
@@ -53,7 +54,8 @@ def virtually(main: Coroutine[object, object, T]) -> T:
 def unit(path: str, text: str, index: int = 0, first: int = 1) -> ReviewUnit:
     rows = [ShownLine(number, line, "+") for number, line in enumerate(text.split("\n"), first)]
     numbers = tuple(row.number for row in rows)
-    return ReviewUnit(path, index, "python", tuple(rows), numbers, "", estimate(text), f"{path}#{index}")
+    tokens = sum(estimate(render(row)) for row in rows)
+    return ReviewUnit(path, index, "python", tuple(rows), numbers, "", tokens, f"{path}#{index}")
 
 
 def long_unit(path: str, lines: int = 40) -> ReviewUnit:

@@ -186,6 +186,7 @@ def test_path_forms(path: str) -> None:
         ("twice(1, 2)", "x.py", None),  # the name of two files
         ("twice(1, 2)", "two/x.py", ("two/x.py", 1)),
         ("}", "src/app.py", None),
+        ("audit(path)\nnever(shown)", "", ("src/app.py", 26)),
     ],
 )
 def test_path_restricts(quote: str, path: str, expected: tuple[str, int] | None) -> None:

@@ -78,6 +78,7 @@ def test_corpus(item: dict[str, object]) -> None:
         '{"files": [{"path": "a.py", "findings": []}, {"path": "b.py", "findings": []}]}',
         '{"问题": []}',
         '{"summary": "fine", "severity": "none", "findings": []}',
+        '{"title": "Review", "severity": "none", "findings": []}',
         "[]",
     ],
 )
@@ -103,6 +104,7 @@ def test_a_complete_empty_list_is_clean(text: str) -> None:
             "answer_no_findings_list",
         ),
         ('{"error": "out of memory", "findings": []}', "answer_no_findings_list"),
+        ('{"error": {"message": "bad request", "line": 3}}', "answer_no_findings_list"),
         ('{"message": "I cannot do that", "code": 4}', "answer_no_findings_list"),
         ('{"findings": "none"}', "answer_no_findings_list"),
         ('{"findings": {}}', "answer_no_findings_list"),
@@ -148,6 +150,8 @@ TAGS = "prints </think> or <think>"
         ('{"findings": ["text", 3, null, {"severity": "low"}]}', [], 4, True),
         ('{"findings": [{"title": "A"}, {"title": "B", "line_start": 1', ["A", "B"], 0, False),
         ('{"findings": [{"title": "A"}, {"line_start": 1, "quote": "x', ["A"], 0, False),
+        ("{'findings': [{'title': 'A'}, {'line_start': 1", ["A"], 0, False),
+        ('{"findings": [{"title": "A", "quote": "x </think> y"}, {"title": "B"', ["A", "B"], 0, False),
         ('{"findings": [{"title": "A"}], "summary": "cut he', ["A"], 0, False),
         ('{"findings": [], "files": [{"path": "a.py", "findings": [{"title": "A"}]}]}', ["A"], 0, True),
         ('{"findings": [], "issues": ["SQL injection"]}', [], 1, True),
@@ -357,6 +361,8 @@ NOTES = [
     "数组越界：当 `items` 为空时，`items[0]` 会抛出异常，建议先判断长度。",
     "A regular expression like ^(a+)+$ {takes} exponential time, e.g. [a-z]*:\n\tsee line 3.",
     "Don't compare with \"==\": it's the users' own type, and `null` isn't equal.",
+    "It can be missing (e.g., legacy tasks).\n\n```suggestion\n   const a = {ulid: b?.id, c: 'x'};\n```",
+    'The map {"a": 1, "b": "x"}, then "c", is "wrong": see ["y", "z"], {"k": "v"}.',
 ]
 
 

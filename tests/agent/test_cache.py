@@ -10,11 +10,26 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from review_agent.agent.cache import FORMAT, freeze, thaw, unit_key
-from review_agent.agent.models import Analysis, Candidate, Category, Change, Placed, ReviewUnit, Severity, SourceFile
+from review_agent.agent.models import (
+    Analysis,
+    Candidate,
+    Category,
+    Change,
+    Placed,
+    ReviewUnit,
+    Severity,
+    SourceFile,
+)
 from review_agent.agent.prompt import Asker
 from review_agent.agent.units import Shape, build_units
 
-CODE = ["import os", "", "def load(name):", "    path = os.path.join('data', name)", "    return open(path).read()"]
+CODE = [
+    "import os",
+    "",
+    "def load(name):",
+    "    path = os.path.join('data', name)",
+    "    return open(path).read()",
+]
 
 
 def build(path: str = "a.py", lines: list[str] | None = None, language: str = "python") -> ReviewUnit:
@@ -31,7 +46,9 @@ def candidate(title: str = "path is not checked", **more: object) -> Candidate:
 
 
 UNIT = build()
-ANALYSIS = Analysis(UNIT, (Placed(candidate(path="a.py"), 4, 5), Placed(candidate("?"), 0, 0, "quote_not_shown")), "s")
+ANALYSIS = Analysis(
+    UNIT, (Placed(candidate(path="a.py"), 4, 5), Placed(candidate("?"), 0, 0, "quote_not_shown")), "s"
+)
 
 
 def key(unit: ReviewUnit, *, asker: Asker | None = None, model: str = "m1", rules: str = "") -> str:
@@ -144,7 +161,15 @@ def test_one_wrong_character_never_breaks_out(at: int, byte: str) -> None:
     assert got is None or all({p.start, p.end} <= numbers and p.candidate.path == "a.py" for p in got.placed)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["format", "summary", "placed", "candidate", "start"]), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(st.sampled_from(["format", "summary", "placed", "candidate", "start"]), inner)
+        ),
+    )
+)
 def test_any_json_is_read_without_a_crash(data: object) -> None:
     thaw(json.dumps(data), UNIT)
 

@@ -206,7 +206,7 @@ def test_range_starts_at_the_merge_base(repo: Repo) -> None:
     assert changed(selection) == {"b.py": [1]}
     assert (selection.base_commit, pinned.base, pinned.head) == (base, base, head)
     assert select(pinned, max_file_size=LIMIT) == (selection, pinned)
-    assert changed(choose(repo, head="side")) == {"b.py": [1]}  # from where we are
+    assert changed(choose(repo, base="HEAD", head="side")) == {"b.py": [1]}  # from where we are
     assert changed(choose(repo, base=head)) == {"a.py": [1], "c.py": [1]}  # to where we are
 
 
@@ -602,7 +602,8 @@ def refusal(root: Path | Repo, **options: object) -> str:
     ("options", "key"),
     [
         ({"base": "nowhere"}, "ref_unknown"),
-        ({"head": "nowhere"}, "ref_unknown"),
+        ({"base": "main", "head": "nowhere"}, "ref_unknown"),
+        ({"head": "main"}, "to_without_from"),
         ({"commit": "nowhere"}, "ref_unknown"),
         ({"commit": "--output=x"}, "ref_unknown"),
         ({"base": ""}, "ref_unknown"),  # `--from "$BASE"` with no BASE

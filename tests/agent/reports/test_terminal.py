@@ -90,7 +90,7 @@ def test_the_worst_come_first_and_failures_before_skips(make) -> None:
         "2. 严重",
         "3. 中等",
         "4. 提示",
-        "审查失败的文件",
+        "没有审查完的文件",
         "未报告的问题",
         "按规则跳过",
         "用量",

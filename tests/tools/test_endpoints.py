@@ -1,0 +1,184 @@
+"""Which address is this machine, and what is sent where."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from review_agent.agent.errors import ConfigError
+from review_agent.agent.models import TrustClass
+from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
+
+LOOPBACK, LAN, CLOUD = TrustClass.LOOPBACK, TrustClass.LAN, TrustClass.CLOUD
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        (None, "http://127.0.0.1:11434"),
+        ("", "http://127.0.0.1:11434"),
+        ("  ", "http://127.0.0.1:11434"),
+        ("gpu-box", "http://gpu-box:11434"),
+        ("gpu-box:8080", "http://gpu-box:8080"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("127.0.0.1", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("[::1]:8080", "http://[::1]:8080"),
+        ("[::1]", "http://[::1]:11434"),
+        ("::1", "http://[::1]:11434"),
+        ("[::]:8080", "http://127.0.0.1:8080"),
+        ("::", "http://127.0.0.1:11434"),
+        ("http://gpu-box", "http://gpu-box:80"),
+        ("https://gpu-box", "https://gpu-box:443"),
+        ("HTTPS://gpu-box", "https://gpu-box:443"),
+        ("http://gpu-box:8080", "http://gpu-box:8080"),
+        ("http://gpu-box:8080/", "http://gpu-box:8080"),
+        ("https://gpu-box/ollama/", "https://gpu-box:443/ollama"),
+        ("gpu-box:8080/a/b", "http://gpu-box:8080/a/b"),
+        ("http://0.0.0.0", "http://127.0.0.1:80"),
+        ("http://[::1]", "http://[::1]:80"),
+        (' "gpu-box:8080" ', "http://gpu-box:8080"),
+        ("'http://gpu-box:8080'", "http://gpu-box:8080"),
+        ("gpu-box:port", "http://gpu-box:11434"),
+        ("gpu-box:99999", "http://gpu-box:11434"),
+        ("gpu-box:-1", "http://gpu-box:11434"),
+        ("http://gpu-box:x", "http://gpu-box:80"),
+        ("gpu-box:８０", "http://gpu-box:11434"),
+    ],
+)
+def test_what_ollama_host_means(value: str | None, url: str) -> None:
+    assert ollama_url(value) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "trust"),
+    [
+        ("http://127.0.0.1:11434", LOOPBACK),
+        ("http://127.0.0.1", LOOPBACK),
+        ("https://127.8.9.10/x", LOOPBACK),
+        ("http://localhost:1234/v1", LOOPBACK),
+        ("http://LOCALHOST", LOOPBACK),
+        ("http://[::1]:8080", LOOPBACK),
+        ("http://[0:0:0:0:0:0:0:1]", LOOPBACK),
+        ("http://[::ffff:127.0.0.1]", LOOPBACK),
+        ("http://gpu-box:8000", LAN),
+        ("http://GPU-Box:9000", LAN),
+        ("http://10.0.0.5:8000", LAN),
+        ("http://10.0.0.5:8001", CLOUD),
+        ("http://[fd00::5]", LAN),
+        # not this machine, however it looks
+        ("https://api.example.com", CLOUD),
+        ("http://localhost.evil.example", CLOUD),
+        ("http://evil.localhost", CLOUD),
+        ("http://localhost.", CLOUD),
+        ("http://127.0.0.1.", CLOUD),
+        ("http://127.0.0.1.evil.example", CLOUD),
+        ("http://127-0-0-1.evil.example", CLOUD),
+        ("http://127.0.0.1.nip.io", CLOUD),
+        ("http://2130706433", CLOUD),
+        ("http://0x7f000001", CLOUD),
+        ("http://0177.0.0.1", CLOUD),
+        ("http://127.1", CLOUD),
+        ("http://0.0.0.0", CLOUD),
+        ("http://[::]", CLOUD),
+        ("http://[::ffff:8.8.8.8]", CLOUD),
+        ("http://128.0.0.1", CLOUD),
+        ("http://192.168.0.1", CLOUD),
+        ("http://169.254.169.254", CLOUD),
+        ("http://1２7.0.0.1", CLOUD),
+        ("http://xn--localhost-9f0e", CLOUD),
+        ("http://gpu-box.evil.example", CLOUD),
+    ],
+)
+def test_how_far_a_server_is_trusted(url: str, trust: TrustClass) -> None:
+    assert make_endpoint(url, ["gpu-box", "10.0.0.5:8000", " FD00::5 "]).trust is trust
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:11434",
+        "ftp://127.0.0.1",
+        "file:///etc/passwd",
+        "http://",
+        "http:///x",
+        "http://127.0.0.1@evil.example",
+        "http://127.0.0.1:80@evil.example",
+        "http://@evil.example",
+        "http://:secret@127.0.0.1",
+        "http://evil.example\\@127.0.0.1",
+        "http://evil.example#@127.0.0.1",
+        "http://evil.example?@127.0.0.1",
+        "http://127.0.0.1#x",
+        "http://127.0.0.1/?x=1",
+        "http://127.0.0.1\\.evil.example",
+        "http://127.0.0.1\t.evil.example",
+        "http://127.0.0.1\n.evil.example",
+        "http://local\nhost",
+        "http://127.0.0.1 .evil.example",
+        "http://127.0.0.1%2eevil.example",
+        "http://[::1%25eth0]",
+        "http://[::1",
+        "http://[localhost]",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:x",
+        "http://evil.example\u2100@127.0.0.1",
+    ],
+)
+def test_addresses_that_can_be_read_in_two_ways_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="bad_url"):
+        make_endpoint(url, ["evil.example"])
+
+
+@given(st.text("localhost127.0:[]@/\\#?%\t evil:é", max_size=40))
+def test_what_we_judge_is_what_the_client_connects_to(rest: str) -> None:
+    try:
+        endpoint = make_endpoint(f"http://{rest}")
+    except ConfigError:
+        return
+    if endpoint.trust is LOOPBACK:
+        host = httpx.URL(endpoint.url).host
+        assert host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+def test_an_address_without_its_last_slash() -> None:
+    endpoint = make_endpoint(" http://127.0.0.1:1234/v1/ ")
+    assert endpoint == Endpoint("http://127.0.0.1:1234/v1", LOOPBACK)
+    assert endpoint.host == "127.0.0.1:1234"
+
+
+@pytest.mark.parametrize(
+    ("url", "proxied"),
+    [("http://127.0.0.1:1", False), ("http://gpu-box:1", False), ("http://api.example.com:1", True)],
+)
+def test_proxies_of_the_environment_are_for_the_cloud_only(
+    url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    client = make_client(make_endpoint(url, ["gpu-box"]), stall_seconds=600)
+    assert client.trust_env is proxied
+    assert any(mount is not None for mount in client._mounts.values()) is proxied
+
+
+def test_the_client_waits_long_connects_soon_and_follows_nobody() -> None:
+    client = make_client(make_endpoint("http://127.0.0.1:1"), stall_seconds=600, api_key="k")
+    assert (client.timeout.read, client.timeout.connect) == (600, 5.0)
+    assert client.follow_redirects is False
+    assert client.headers["Authorization"] == "Bearer k"
+    assert "Authorization" not in make_client(make_endpoint("http://127.0.0.1:1"), stall_seconds=1).headers
+
+
+def test_whether_something_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = make_endpoint(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert listening(endpoint)
+    assert not listening(endpoint)
