@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import stamina
+
 from review_agent.agent.anchor import place
 from review_agent.agent.answer import parse
 from review_agent.agent.errors import (
@@ -97,9 +98,6 @@ class Analyzer:
     on_text: Callable[[str], None] = lambda _: None
     on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
     health: Health = field(default_factory=Health)
-
-    def __post_init__(self) -> None:
-        stamina.instrumentation.set_on_retry_hooks(())  # else each retry is a line of a log on stderr
 
     async def analyze(self, units: Sequence[ReviewUnit], splits: int = 0) -> list[Analysis]:
         """One analysis per unit, in their order. Raises Stopped when the run cannot go on."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+
 from review_agent.agent.models import Analysis, Candidate, Placed, ReviewUnit
 
 FORMAT = 1

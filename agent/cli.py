@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 import click
+
 from review_agent.agent.errors import ReviewError
 from review_agent.agent.wording import sentence
 from review_agent.prompts import DEFAULT_LANG, LANGS, say

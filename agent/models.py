@@ -1,4 +1,4 @@
-"""The words of the house. Lines are 1-based, ends inclusive; paths are relative to the target's root, with `/`."""
+"""The words of the house. Lines are 1-based, ends inclusive; paths are relative to the root, with `/`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Hunk:
-    """One hunk of a unified diff. `new_lines` are the new side's lines (context and added), without line ends.
+    """One hunk of a unified diff. `new_lines` are the new side's (context and added), without line ends.
 
     A hunk that only deletes may have `new_count` 0; then `new_start` is the line before the gap, as in git.
     """
@@ -111,7 +111,7 @@ class Hunk:
 
 @dataclass(frozen=True, slots=True)
 class FileDiff:
-    """One file of a diff. `old_path` differs from `path` for renames and copies; modes as in git ("100644")."""
+    """One file of a diff. `old_path` differs from `path` for renames and copies; modes as in git."""
 
     path: str
     old_path: str
@@ -179,7 +179,7 @@ class ShownLine:
 class ReviewUnit:
     """(Part of) one file: what is cached, resumed and given a state.
 
-    `digest` covers what is shown, but neither path nor absolute line numbers, so that moved code is known again.
+    `digest` covers what is shown, but neither path nor absolute line numbers, so moved code is known again.
     """
 
     path: str
@@ -202,7 +202,7 @@ class ReviewUnit:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One finding as the model said it, read but not yet believed. `line_start` 0 = not said or not usable."""
+    """One finding as the model said it, read but not yet believed. `line_start` 0 = not said or unusable."""
 
     title: str
     category: Category
@@ -219,7 +219,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model answer that could be read. `complete` is False when it was cut; `dropped` counts unusable entries."""
+    """A model answer that could be read. `complete`: it was not cut; `dropped` counts unusable entries."""
 
     candidates: tuple[Candidate, ...]
     summary: str = ""

@@ -9,8 +9,8 @@ from review_agent.agent.display import inline
 from review_agent.agent.engine import Engine, open_engine
 from review_agent.agent.errors import EngineError
 from review_agent.agent.models import EngineInfo
-from review_agent.agent.progress import duration
 from review_agent.agent.planner import Plan, make_plan, narrowed
+from review_agent.agent.progress import duration
 from review_agent.agent.session import model_key, open_store
 from review_agent.agent.target import Target, select
 from review_agent.agent.wording import sentence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from review_agent.agent.analyzer import Analyzer, Meter, Sent
@@ -33,7 +32,7 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
 from review_agent.tools.evidence import check
-from review_agent.tools.redact import mask, mask_counted
+from review_agent.tools.redact import mask_counted
 
 
 @dataclass

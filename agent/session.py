@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
+
 from review_agent.agent.config import Loaded, load, user_config_file
 from review_agent.agent.errors import FileRefused, GitError, StoreError
 from review_agent.agent.models import EngineInfo

@@ -188,10 +188,8 @@ class _Reader:
         base = self.repo.head() or self.repo.empty_tree
         diffs = self._below(parse_diff(self.repo.diff(base, work_tree=True)))
         entries = [self._from_disk(diff.path, diff.new_mode, diff) for diff in diffs]
-        known = {entry.path for entry in entries if entry.diff and entry.diff.change is not Change.DELETED}
-        for path in self.repo.untracked():
-            if path.startswith(self.prefix) and path not in known:
-                entries.append(self._from_disk(path, "", FileDiff(path, path, Change.ADDED)))
+        untracked = [path for path in self.repo.untracked() if path.startswith(self.prefix)]
+        entries += [self._from_disk(path, "", FileDiff(path, path, Change.ADDED)) for path in untracked]
         return entries
 
     def _staged(self) -> list[Entry]:

@@ -2,7 +2,7 @@
 
     REVIEW_AGENT_BENCH=FOLDER python benchmarks/coverage.py [--contexts 4096,8192,16384]
 
-GPR@B: share of golden comments with at least one line of their range in a request, with its right head line number.
+GPR@B: share of golden comments with a line of their range in a request, with its right head number.
 CLC: added lines that reached a request / added lines of reviewed files; files silently dropped must be 0.
 Tokens are characters / 4, so that they compare with the diff's. The production planner makes the requests.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pr_repos import PullRequest, pull_requests
+
 from review_agent.agent.plan import BUCKETS
 from review_agent.agent.planner import Plan, make_plan
 from review_agent.agent.settings import Settings
@@ -71,7 +72,7 @@ def measure(pr: PullRequest, num_ctx: int, row: Row) -> None:
     seen = seen_lines(plan)
     listed = {file.path for file in (*selection.files, *selection.skipped)}
     for file in pr.item["files"]:
-        known = isinstance(file["base"], str) or isinstance(file["head"], str)  # else it is not in the repository
+        known = isinstance(file["base"], str) or isinstance(file["head"], str)
         row.dropped += known and file["path"] not in listed
     for source in selection.files:
         row.added += len(source.changed or ())
@@ -102,7 +103,8 @@ def table(bench: Path, contexts: list[int]) -> dict[int, Row]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--contexts", default=",".join(str(n) for n in (4096, *BUCKETS[:2])))
     args = parser.parse_args()
     bench = os.environ.get("REVIEW_AGENT_BENCH")

@@ -180,7 +180,7 @@ class Store:
             )
 
     def analyses(self, keys: Sequence[str], of_run: str = "") -> dict[str, str]:
-        """Payloads of the keys that are stored; with `of_run`, only of units that this run finished itself."""
+        """Payloads of the keys that are stored; with `of_run`, only of units that this run finished."""
         found: dict[str, str] = {}
         for at in range(0, len(keys), 500):
             part = keys[at : at + 500]

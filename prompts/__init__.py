@@ -29,7 +29,7 @@ def messages(lang: str) -> dict[str, dict[str, str]]:
 def say(lang: str, table: str, key: str, /, **fields: object) -> str:
     """The sentence `[table] key` with its `{fields}` filled in.
 
-    A missing key or field is a programming error; it shows as the key or `…`, so that a message is never lost.
+    A missing key or field is a programming error; it shows as the key or `…`, so a message is never lost.
     """
     template = messages(lang).get(table, {}).get(key)
     return template.format_map(_Fields(fields)) if template is not None else key

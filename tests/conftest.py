@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from gitrepo import Repo, make_repo
 from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, not wrong; and the same commit must give the same result twice.
@@ -13,7 +14,6 @@ settings.register_profile(
     "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("project")
-from gitrepo import Repo, make_repo
 
 
 @pytest.fixture(autouse=True)

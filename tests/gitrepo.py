@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from review_agent.tools.git import Repository, find
+
 NAME = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "protocol.file.allow=always")
 
 
@@ -49,3 +51,9 @@ def make_repo(path: Path, *options: str) -> Repo:
     repo = Repo(path)
     repo.git("init", "-q", "-b", "main", *options)
     return repo
+
+
+def opened(repo: Repo) -> Repository:
+    location = find(repo.path)
+    assert location is not None
+    return Repository(location)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ast_grep_py import SgNode, SgRoot
+
 from review_agent.agent.models import Category, Severity
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

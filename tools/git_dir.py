@@ -99,7 +99,7 @@ def _borrow_objects(common: Path, private: Path) -> None:
     folder = private / "objects" / "info"
     folder.mkdir(parents=True)
     path = os.fsencode(os.path.abspath(common / "objects"))
-    quoted = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    quoted = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     (folder / "alternates").write_bytes(b'"' + quoted + b'"\n')
 
 

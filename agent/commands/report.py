@@ -53,8 +53,8 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
 
 def rebuild(row: RunRow, store: Store, environ: Mapping[str, str]) -> Report:
     """The report of a run that died before it could write one, from its finished units."""
-    from review_agent.agent.progress import Progress
     from review_agent.agent.planner import make_plan, narrowed
+    from review_agent.agent.progress import Progress
     from review_agent.agent.review import Review
     from review_agent.agent.session import load_settings, read_trusted, recorded
     from review_agent.agent.target import select

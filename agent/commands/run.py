@@ -83,7 +83,7 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
 
 
 def _root(given: Mapping[str, object]) -> Path:
-    """The folder to review. A change without a path is the whole repository's, from whichever folder of it."""
+    """The folder to review. A change without a path is the whole repository's, wherever we stand."""
     if given["path"] is not None:
         return Path(str(given["path"]))
     from review_agent.tools.git import find
@@ -268,7 +268,7 @@ def _publish(report: Report, job: Job, progress: Progress) -> None:
 
 
 def _catch_signals(stop: asyncio.Event, progress: Progress) -> list[int]:
-    """The first signal asks the run to stop; a second one ends the process at once. Returns the caught codes."""
+    """The first signal asks the run to stop; a second one ends the process. Returns the exit codes caught."""
     caught: list[int] = []
 
     def on_signal(number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ import math
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+
 from review_agent.agent.display import inline, json_text
 from review_agent.agent.errors import StoreError
 from review_agent.agent.models import (

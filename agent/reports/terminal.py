@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from io import StringIO
 
+from rich.console import Console
+from rich.text import Text
+
 from review_agent.agent.display import disarm, inline, path_text, terminal_text
 from review_agent.agent.models import Finding, Report, Severity, VerdictWord
 from review_agent.agent.reports import outline
 from review_agent.agent.reports.outline import Words
 from review_agent.agent.reports.wrap import fold, wrap
-from rich.console import Console
-from rich.text import Text
 
 _MIN_WIDTH = 20
 _HEADING = "bold"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 
 import pytest
@@ -148,12 +147,6 @@ def test_waiting_for_a_busy_server_ends() -> None:
         return asyncio.get_running_loop().time()
 
     assert virtually(seconds()) <= 91
-
-
-def test_tries_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "stamina"):
-        ask(analyzer(Scripted([EngineFault("engine_cut_stream")])), A)
-    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

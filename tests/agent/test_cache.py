@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from review_agent.agent.cache import FORMAT, freeze, thaw, unit_key
 from review_agent.agent.models import (
     Analysis,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from review_agent.agent.classify import (
     is_notebook,
     notebook_lines,

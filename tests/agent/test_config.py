@@ -9,6 +9,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from review_agent.agent.commands.config import check, init, show, template
 from review_agent.agent.config import MAX_CONFIG_BYTES, Loaded, load, user_config_file
 from review_agent.agent.errors import ConfigError

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from scripted import unit
+
 from review_agent.agent.coverage import cover, exit_code, file_results, judge
 from review_agent.agent.models import (
     Analysis,
@@ -23,7 +25,6 @@ from review_agent.agent.models import (
     Verdict,
     VerdictWord,
 )
-from scripted import unit
 
 REVIEWED, SKIPPED, FAILED = FileStatus.REVIEWED, FileStatus.SKIPPED, FileStatus.FAILED
 

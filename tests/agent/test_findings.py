@@ -6,6 +6,8 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from scripted import unit
+
 from review_agent.agent.findings import (
     EVIDENCE_LINES,
     PER_FILE,
@@ -30,7 +32,6 @@ from review_agent.agent.models import (
     Verdict,
 )
 from review_agent.tools.redact import mask
-from scripted import unit
 
 LINES = tuple(f"line_{number} = work({number})" for number in range(1, 101))
 WHOLE = SourceFile("a.py", "python", LINES, "", Change.WHOLE)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from ast_grep_py import SgRoot
+
 from review_agent.agent.languages import detect, display_name
 
 AST_GREP = (

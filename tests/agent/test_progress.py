@@ -8,9 +8,10 @@ import random
 import re
 
 import pytest
+from scripted import unit, virtually
+
 from review_agent.agent.models import Analysis, Category, Finding, ReviewUnit, Severity
 from review_agent.agent.progress import HEARTBEAT_SECONDS, Forecast, Progress, duration
-from scripted import unit, virtually
 
 SIZES = {
     "two sizes": [5000, 2500] * 5,

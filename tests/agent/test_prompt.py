@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import unit
+
 from review_agent.agent.models import ReviewUnit
 from review_agent.agent.plan import make_budget, pack
 from review_agent.agent.prompt import FINDINGS_PER_REQUEST, FINDINGS_PER_UNIT, Asker, alias, answer_schema
 from review_agent.agent.tokens import estimate
-from scripted import unit
 
 FENCE = re.compile(r"<<[0-9a-f]{12}>>")
 HOSTILE_NAMES = [

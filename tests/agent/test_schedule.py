@@ -7,10 +7,11 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from scripted import unit, virtually
+
 from review_agent.agent.errors import Stopped, StoreError
 from review_agent.agent.models import Analysis
 from review_agent.agent.schedule import Gauge, Request, run_requests
-from scripted import unit, virtually
 
 
 class Server:

@@ -39,7 +39,13 @@ def row(request: str) -> RunRow:
 
 def a_record(target: Target) -> str:
     return record(
-        target, FLAGS, [("json", "out.json"), ("terminal", "")], engine=ENGINE, model_context=32768, demo=True
+        target,
+        FLAGS,
+        [("json", "out.json"), ("terminal", "")],
+        engine=ENGINE,
+        model_context=32768,
+        demo=True,
+        fresh=True,
     )
 
 
@@ -58,7 +64,7 @@ def test_a_record_is_enough_to_do_the_same_again(target: Target) -> None:
     assert got.engine_info() == ENGINE
     assert got.flags == {**FLAGS, "include": ["*.py", "*.go"]}
     assert got.outputs == [("json", "out.json"), ("terminal", "")]
-    assert (got.model_key, got.model_context, got.demo) == ("sha256:1", 32768, True)
+    assert (got.model_key, got.model_context, got.demo, got.fresh) == ("sha256:1", 32768, True, True)
 
 
 def changed(**fields: object) -> str:

@@ -11,7 +11,6 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo-repo"
 

@@ -33,7 +33,9 @@ def test_a_tree_is_reviewed_and_reported(cli: Cli, start_server: Start, demo: Pa
         if finding["source"] == "model":
             shown = finding["evidence"][0]
             quoted = shown["lines"][finding["start_line"] - shown["start_line"]]
-            assert "<secret:" in quoted or quoted.strip() in lines[finding["start_line"] - 1] or "\\u" in quoted
+            assert (
+                "<secret:" in quoted or quoted.strip() in lines[finding["start_line"] - 1] or "\\u" in quoted
+            )
 
 
 def test_both_protocols_give_the_same_findings(cli: Cli, start_server: Start, demo: Path) -> None:
@@ -137,7 +139,11 @@ def test_interrupt_leaves_a_report_and_the_resume_command(
 ) -> None:
     server = start_server(review="*", latency=1.0)
     repo = small_repo(tmp_path, 8, lines=150)
-    extra = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "PYTHONIOENCODING": "gbk"}
+    extra = {
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "PYTHONIOENCODING": "gbk",
+    }
     process = cli.start("run", str(repo), "--base-url", server.url, "--concurrency", "1", **extra)
     assert process.stderr is not None
     seen = b""
@@ -181,7 +187,9 @@ def test_limits_are_incomplete_and_say_so(
     cli: Cli, start_server: Start, tmp_path: Path, limit: str, value: str, reason: str
 ) -> None:
     server = start_server()
-    report = cli.json("run", small_repo(tmp_path, 6, lines=150), "--base-url", server.url, limit, value, code=4)
+    report = cli.json(
+        "run", small_repo(tmp_path, 6, lines=150), "--base-url", server.url, limit, value, code=4
+    )
     reasons = {file["reason_key"] for file in report["files"] if file["status"] == "failed"}  # type: ignore[attr-defined]
     assert reasons == {reason}
     usage = report["usage"]

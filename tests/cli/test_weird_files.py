@@ -21,9 +21,7 @@ FLAG_RULES = {
 }
 
 
-def test_every_odd_file_has_its_state(
-    cli: Cli, start_server: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_every_odd_file_has_its_state(cli: Cli, start_server: Callable[..., Server], tmp_path: Path) -> None:
     tree = tmp_path / "weird"
     script = CORPUS / "weird_files" / "make_weird.py"
     subprocess.run([sys.executable, str(script), str(tree)], check=True, capture_output=True)

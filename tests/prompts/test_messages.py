@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+
 from review_agent import prompts
 from review_agent.prompts import LANGS, messages
 

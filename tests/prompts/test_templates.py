@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from review_agent import prompts
 
 ROOT = Path(__file__).parents[2]

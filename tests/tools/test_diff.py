@@ -175,9 +175,18 @@ def test_text_after_a_file_does_not_change_it(text: bytes) -> None:
     assert parse_diff(GIT + text + GIT.replace(b"x.py", b"z.py"))[0] == GIT_X
 
 
-def test_text_after_headers_does_not_change_them() -> None:
-    mode = header("a/x", "b/x", "old mode 100644", "new mode 100755")
-    assert parse_diff(mode + b"\ndeleted file mode 100644\n")[0].change is Change.MODE
+@pytest.mark.parametrize(
+    ("headers", "change"),
+    [
+        (["old mode 100644", "new mode 100755"], Change.MODE),
+        (["Binary files a/x and b/x differ"], Change.MODIFIED),
+    ],
+)
+@pytest.mark.parametrize("gap", ["", "commit message\n", "\n"])
+def test_text_after_headers_does_not_change_them(headers: list[str], change: Change, gap: str) -> None:
+    data = header("a/x", "b/x", *headers) + f"{gap}deleted file mode 100644\n".encode()
+    expected = Change.DELETED if change is Change.MODE and not gap else change  # still among the headers
+    assert parse_diff(data)[0].change is expected
 
 
 NAMES = [

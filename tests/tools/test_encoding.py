@@ -7,6 +7,7 @@ import codecs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from review_agent.agent.models import Decoded
 from review_agent.tools.encoding import decode, is_binary, split_lines
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from review_agent.agent.errors import ConfigError
 from review_agent.agent.models import TrustClass
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from review_agent.agent.models import Category, Change, Finding, Note, Severity, SourceFile
 from review_agent.prompts import messages
 from review_agent.tools.encoding import decode, is_binary, split_lines

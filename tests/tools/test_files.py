@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from review_agent.agent.errors import FileRefused
 from review_agent.tools.files import FileGate, check_write_target
 

@@ -5,6 +5,7 @@ import string
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from review_agent.tools.redact import mask, mask_counted
 
 _ALNUM = string.ascii_letters + string.digits

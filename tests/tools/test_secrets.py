@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from review_agent.tools.secrets import SecretHit, find_secrets
 
 _RANDOM = random.Random(20240607)

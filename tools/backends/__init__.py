@@ -17,7 +17,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One question. `schema` is a JSON schema for the answer; `max_answer` in tokens; `num_ctx` = prompt + answer."""
+    """One question. `schema` is the answer's JSON schema; `max_answer` and `num_ctx` (prompt + answer) in tokens."""
 
     model: str
     messages: tuple[Message, ...]
@@ -45,7 +45,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """An installed model. `size` in bytes, `context` in tokens, 0 = unknown; `remote` = runs on another machine."""
+    """An installed model. `size` in bytes, `context` in tokens, 0 = unknown; `remote` = runs elsewhere."""
 
     name: str
     digest: str = ""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import httpx
 from pydantic import Field, ValidationError
+
 from review_agent.agent.errors import EngineFault, ModelMissing, PromptTooLong
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
 from review_agent.tools.backends.wire import Shape, get_json, is_too_long, lines, post_json

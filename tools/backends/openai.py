@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 import httpx
 from pydantic import Field, ValidationError
+
 from review_agent.agent.errors import EngineFault, EngineRejected, ModelMissing, PromptTooLong
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
 from review_agent.tools.backends.wire import Shape, get_json, is_too_long, lines

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from pydantic import BaseModel, ConfigDict, model_validator
+
 from review_agent.agent.errors import (
     EngineBusy,
     EngineFault,

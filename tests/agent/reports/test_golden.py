@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from review_agent.agent.reports import FORMATS, render
 
 GOLDEN = Path(__file__).parents[2] / "golden"

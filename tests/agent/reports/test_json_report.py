@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from review_agent.agent.errors import StoreError, UsageError
 from review_agent.agent.models import (
     Coverage,

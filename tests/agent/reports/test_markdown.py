@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from markdown_it import MarkdownIt
+
 from review_agent.agent.reports import render
 
 PARSER = MarkdownIt("gfm-like")

@@ -6,6 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 import jsonschema
 import pytest
+
 from review_agent.agent.models import Category, Finding, Outcome, Severity, Verdict, VerdictWord
 from review_agent.agent.reports import render
 

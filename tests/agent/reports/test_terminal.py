@@ -6,10 +6,11 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
+
 from review_agent.agent.models import EngineInfo, Note, VerdictWord
 from review_agent.agent.reports import render
 from review_agent.agent.reports.wrap import wrap
-from rich.cells import cell_len
 
 LOCAL = EngineInfo("local", "ollama", "qwen2.5-coder:7b", "")
 CLOUD = EngineInfo("cloud", "anthropic", "claude", "")

@@ -1,0 +1,257 @@
+"""Which server and which model a run takes, against servers on loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from review_agent.agent.engine import LM_STUDIO, Engine, open_engine, preflight
+from review_agent.agent.errors import (
+    EndpointRefused,
+    EngineFault,
+    ModelMissing,
+    ModelUnavailable,
+    ReviewError,
+    UsageError,
+)
+from review_agent.agent.settings import Settings
+
+GB = 10**9
+
+
+def tag(name: str, size: float = 4.7, **more: object) -> dict[str, object]:
+    return {"name": name, "size": int(size * GB), "digest": f"sha-{name}", **more}
+
+
+@dataclass
+class Server:
+    """Answers by path; a number is a status, anything else JSON. `seen` keeps the requests' headers."""
+
+    routes: Mapping[str, object]
+    seen: list[dict[str, str]] = field(default_factory=list)
+    url: str = ""
+
+    def start(self) -> ThreadingHTTPServer:
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.seen.append({name.lower(): value for name, value in self.headers.items()})
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                found = owner.routes.get(self.path, 404)
+                if callable(found):
+                    found = found(json.loads(body))
+                self.send_response(found if isinstance(found, int) else 200)
+                self.end_headers()
+                self.wfile.write(b"{}" if isinstance(found, int) else json.dumps(found).encode())
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+
+Serve = Callable[[Mapping[str, object]], Server]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    running: list[ThreadingHTTPServer] = []
+
+    def start(routes: Mapping[str, object]) -> Server:
+        server = Server(routes)
+        running.append(server.start())
+        return server
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def ollama(tags: list[dict[str, object]], shows: Mapping[str, object] | None = None) -> dict[str, object]:
+    usual = {"capabilities": ["completion"], "model_info": {"a.context_length": 32768}}
+    return {
+        "/api/tags": {"models": tags},
+        "/api/show": lambda body: (shows or {}).get(body["model"], usual),
+    }
+
+
+async def opened(settings: Settings, environ: Mapping[str, str] | None = None) -> Engine:
+    engine = await open_engine(settings, environ or {})
+    await engine.backend.aclose()
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("tags", "shows", "chosen"),
+    [
+        ([tag("llama3:8b"), tag("qwen2.5-coder:7b")], {}, "qwen2.5-coder:7b"),
+        ([tag("qwen2.5-coder:1.5b", 1), tag("qwen2.5-coder:3b", 2)], {}, "qwen2.5-coder:3b"),
+        ([tag("qwen2.5-coder:7b"), tag("qwen3-coder:480b", 10**6)], {}, "qwen2.5-coder:7b"),
+        ([tag("llama3:8b"), tag("devstral:big", 10**6)], {}, "llama3:8b"),
+        ([tag("coder:huge", 2 * 10**6), tag("llama:less", 10**6)], {}, "llama:less"),
+        ([tag("llama3:8b"), tag("nomic-embed-text", 9), tag("bge-m3", 9)], {}, "llama3:8b"),
+        ([tag("llama3:8b"), tag("smollm2:135m", 0.1)], {}, "llama3:8b"),
+        ([tag("llama3:8b"), tag("gpt-oss:120b-cloud", 0), tag("kimi:cloud", 0)], {}, "llama3:8b"),
+        ([tag("llama3:8b"), tag("q-coder", remote_host="https://ollama.com")], {}, "llama3:8b"),
+        ([tag("llama3:8b"), tag("q-coder")], {"q-coder": {"remote_model": "x"}}, "llama3:8b"),
+        ([tag("llama3:8b"), tag("clip-coder")], {"clip-coder": {"capabilities": ["vision"]}}, "llama3:8b"),
+        ([tag("llama3:8b")], {"llama3:8b": {"capabilities": None}}, "llama3:8b"),
+    ],
+)  # fmt: skip
+async def test_the_best_installed_model_is_taken(
+    serve: Serve, tags: list[dict[str, object]], shows: dict[str, object], chosen: str
+) -> None:
+    server = serve(ollama(tags, shows))
+    for listed in (tags, tags[::-1]):
+        server.routes = ollama(listed, shows)
+        engine = await opened(Settings(), {"OLLAMA_HOST": server.url})
+        assert engine.model.name == chosen
+    assert (engine.info.mode, engine.info.backend, engine.info.model_digest) == (
+        "local",
+        "ollama",
+        f"sha-{chosen}",
+    )
+    assert [note.key for note in engine.notes] == ["model_chosen"]
+    assert engine.demo is False
+
+
+@pytest.mark.parametrize(
+    ("wanted", "show", "error"),
+    [
+        ("absent", {}, ModelMissing),
+        ("x:cloud", {}, EndpointRefused),
+        ("far", {"remote_host": "https://ollama.com"}, EndpointRefused),
+        ("embedder", {"capabilities": ["embedding"]}, ModelMissing),
+        ("broken", 500, EngineFault),
+    ],
+)
+async def test_a_model_that_cannot_be_used_is_refused(
+    serve: Serve, wanted: str, show: object, error: type[ReviewError]
+) -> None:
+    server = serve(ollama([tag(name) for name in ("x:cloud", "far", "embedder", "broken")], {wanted: show}))
+    with pytest.raises(error):
+        await opened(Settings(model=wanted, base_url=server.url))
+
+
+async def test_a_demo_model_is_taken_by_name_only(serve: Serve) -> None:
+    server = serve(ollama([tag("smollm2:135m", 0.1), tag("x:cloud")]))
+    with pytest.raises(ModelMissing, match="no_usable_model") as caught:
+        await opened(Settings(base_url=server.url))
+    assert caught.value.fields["installed"] == "smollm2:135m, x:cloud"
+    engine = await opened(Settings(base_url=server.url, model="smollm2:135m"))
+    assert (engine.demo, engine.notes) == (True, ())
+
+
+OPENAI = {"/v1/models": {"data": [{"id": "qwen", "max_model_len": 8192}]}}
+
+
+@pytest.mark.parametrize(
+    ("backend", "path", "kind"), [("auto", "", "openai"), ("auto", "/v1", "openai"), ("openai", "", "openai")]
+)
+async def test_a_server_that_is_not_ollama_is_spoken_to_in_openai(
+    serve: Serve, backend: str, path: str, kind: str
+) -> None:
+    server = serve(OPENAI)
+    engine = await opened(Settings(backend=backend, base_url=server.url + path))  # type: ignore[arg-type]
+    assert (engine.info.backend, engine.model.name, engine.model.context) == (kind, "qwen", 8192)
+
+
+async def test_ollama_that_was_named_is_not_taken_for_something_else(serve: Serve) -> None:
+    with pytest.raises(ModelMissing):
+        await opened(Settings(backend="ollama", base_url=serve(OPENAI).url))
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("backend", ["auto", "ollama", "openai"])
+async def test_without_a_server_there_is_one_clear_error(backend: str) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    with pytest.raises(ModelUnavailable):
+        await opened(Settings(backend=backend, base_url=url))  # type: ignore[arg-type]
+    with pytest.raises(ModelUnavailable, match="no_engine") as caught:
+        await opened(Settings(), {"OLLAMA_HOST": url})
+    assert caught.value.fields == {"url": url}
+    with pytest.raises(ModelUnavailable, match="no_engine"):
+        preflight(Settings(), {"OLLAMA_HOST": url})
+    with pytest.raises(ModelUnavailable, match="engine_unavailable"):
+        preflight(Settings(base_url=url), {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "environ"),
+    [
+        (Settings(base_url="http://192.0.2.1:11434"), {}),
+        (Settings(base_url="https://api.example.com/v1", backend="openai"), {}),
+        (Settings(), {"OLLAMA_HOST": "gpu-box"}),
+        (Settings(), {"OLLAMA_HOST": "http://localhost.evil.example"}),
+        (Settings(allowed_hosts=("gpu-box:1",)), {"OLLAMA_HOST": "gpu-box:2"}),
+    ],
+)
+async def test_a_server_elsewhere_is_refused_before_anything_is_sent(
+    settings: Settings, environ: dict[str, str]
+) -> None:
+    with pytest.raises(EndpointRefused, match="endpoint_not_local"):
+        await opened(settings, environ)
+    with pytest.raises(EndpointRefused):
+        preflight(settings, environ)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(mode="hybrid"),
+        Settings(mode="cloud"),
+        Settings(backend="anthropic"),
+        Settings(backend="embedded"),
+    ],
+)
+async def test_what_is_not_built_says_so(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="engine_not_built"):
+        await opened(settings)
+
+
+@pytest.mark.parametrize(("named", "sent"), [("TEAM_KEY", "Bearer k1"), ("", None), ("OTHER", None)])
+async def test_only_a_key_that_the_configuration_names_is_sent(
+    serve: Serve, named: str, sent: str | None
+) -> None:
+    environ = {"TEAM_KEY": "k1", "OPENAI_API_KEY": "k2", "OLLAMA_API_KEY": "k3", "ANTHROPIC_API_KEY": "k4"}
+    for routes, backend in [(OPENAI, "openai"), (ollama([tag("m")]), "ollama")]:
+        server = serve(routes)
+        await opened(Settings(backend=backend, base_url=server.url, api_key_env=named), environ)  # type: ignore[arg-type]
+        assert {headers.get("authorization") for headers in server.seen} == {sent}
+
+
+async def test_proxies_and_netrc_of_the_environment_are_not_for_loopback(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    server = serve(ollama([tag("m")]))
+    assert (await opened(Settings(base_url=server.url))).model.name == "m"
+
+
+async def test_a_server_that_sends_us_elsewhere_is_not_followed(serve: Serve) -> None:
+    with pytest.raises(ReviewError, match="engine_redirects"):
+        await opened(Settings(backend="ollama", base_url=serve({"/api/tags": 307}).url))
+
+
+def test_the_default_of_openai_servers_is_here() -> None:
+    assert LM_STUDIO.startswith("http://127.0.0.1:")
