@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from review_agent.agent.errors import ConfigError
 from review_agent.agent.models import Note, Severity
-from review_agent.agent.settings import AUTO, KEYS, NEVER, Key, Kind, Narrow, Rule, Settings, Source
+from review_agent.agent.settings import AUTO, KEYS, NEVER, PLANNED, Key, Kind, Narrow, Rule, Settings, Source
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -81,6 +81,15 @@ def load(
         notes += note
     origins = MappingProxyType({name: given.origin for name, given in merged.items()})
     return Loaded(_settings({name: given.value for name, given in merged.items()}), origins, tuple(notes))
+
+
+def planned(loaded: Loaded) -> tuple[Note, ...]:
+    """A note for each setting that was set and that nothing acts on yet."""
+    return tuple(
+        Note("setting_planned", {"name": key.name})
+        for key in KEYS
+        if key.name in PLANNED and getattr(loaded.settings, key.name) != key.default
+    )
 
 
 def read_config_text(path: Path) -> str:

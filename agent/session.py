@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from review_agent.agent.config import Loaded, load, user_config_file
 from review_agent.agent.errors import FileRefused, GitError, StoreError
@@ -29,6 +29,11 @@ GUIDANCE_CHARS = 1500
 _CONFIG_BYTES = 1024 * 1024
 
 
+def _from_base64(text: str) -> bytes:
+    """A damaged diff must not become an empty one."""
+    return base64.b64decode(text, validate=True)
+
+
 class Recorded(BaseModel):
     """A run's request as the store keeps it: enough to do the same again."""
 
@@ -39,7 +44,7 @@ class Recorded(BaseModel):
     base: str = ""
     head: str = ""
     diff_file: str = ""
-    diff_text: Base64Bytes = b""  # standard input cannot be read twice
+    diff_text: Annotated[bytes, BeforeValidator(_from_base64)] = b""  # standard input cannot be read twice
     flags: dict[str, str | int | float | list[str]]
     outputs: list[tuple[str, str]] = []
     model_key: str = ""

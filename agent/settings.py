@@ -15,7 +15,7 @@ Mode = Literal["auto", "local", "hybrid", "cloud"]
 Backend = Literal["auto", "ollama", "openai", "anthropic", "embedded"]
 Orchestrator = Literal["auto", "direct", "agent"]
 Lang = Literal["zh-CN", "en"]
-Format = Literal["terminal", "markdown", "json", "sarif", "html", "codequality", "rdjson"]
+Format = Literal["terminal", "markdown", "json", "sarif"]
 OnError = Literal["allow", "block"]
 
 NEVER = "never"
@@ -196,4 +196,11 @@ KEYS: tuple[Key, ...] = (
     Key("checkpoint_enabled", Kind.SWITCH),
     Key("checkpoint_path", Kind.TEXT),
     Key("checkpoint_interval", Kind.COUNT),
+)
+
+# Accepted and checked, but nothing acts on them yet; setting one is said in the report.
+PLANNED = frozenset(
+    {"verify_model", "orchestrator", "max_turns", "baseline", "on_error", "tools", "system_prompt"}
+    | {"local_only", "cloud_allowed", "allowed_directories", "blocked_commands", "bash_timeout"}
+    | {"checkpoint_interval"}
 )

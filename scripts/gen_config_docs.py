@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from review_agent.agent.commands.config import toml_value
-from review_agent.agent.settings import KEYS, Key, Kind, Narrow, Source
+from review_agent.agent.settings import KEYS, PLANNED, Key, Kind, Narrow, Source
 from review_agent.prompts import say
 
 LANG = "zh-CN"
@@ -26,6 +26,7 @@ HEAD = """# 配置
 5. 被审查仓库根目录的 `.review-agent.toml`。它不可信，只能让审查更严格，规则见下。
 
 每个配置项也可以写成驼峰形式，例如 `maxFileSize`。不认识的配置项、写错的值会直接报错，不会被悄悄忽略。
+标为“尚未启用”的配置项会被接受和检查，但目前不起作用，设置了会在报告中说明。
 `review-agent config show` 列出生效的值和来源，`review-agent config check` 检查配置文件。
 
 ## 仓库配置的限制
@@ -79,10 +80,10 @@ def row(key: Key) -> str:
         f"`{key.name}`",
         choices or say(LANG, "config_text", f"kind_{key.kind}"),
         default,
-        say(LANG, "config", key.name),
+        say(LANG, "config", key.name) + ("（尚未启用）" if key.name in PLANNED else ""),
         NARROW[key.narrow] if key.narrow else "不可",
         f"`{key.variable}`" if Source.ENVIRONMENT in key.sources else "不可",
-        f"`{key.option}`" if Source.FLAG in key.sources else "不可",
+        f"`{key.option}`" if Source.FLAG in key.sources and key.name not in PLANNED else "不可",
     )
     return f"| {' | '.join(cells)} |\n"
 

@@ -77,10 +77,10 @@ def test_comments_land_on_their_lines_in_every_disguise(
 
 
 def test_what_was_said_is_kept_and_nothing_else(scripts: SimpleNamespace, prepared: list[Any]) -> None:
-    """Answers that never end are asked for again in ever smaller pieces: a sixth of the set will do."""
+    """On a part of the set: answers that never end are asked for again in ever smaller pieces."""
     salvage = scripts.salvage
     whole = [name for name in salvage.BREAKERS if name not in salvage.UNFINISHED]
-    rows = asyncio.run(salvage.table(prepared, whole))
+    rows = asyncio.run(salvage.table(prepared[::2], whole))
     rows |= asyncio.run(salvage.table(prepared[::6], sorted(salvage.UNFINISHED)))
     assert rows.keys() == salvage.BREAKERS.keys()
     row = sum(rows.values(), salvage.Row())

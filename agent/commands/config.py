@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from review_agent.agent.config import Loaded, load, read_config_text
+from review_agent.agent.config import Loaded, load, planned, read_config_text
 from review_agent.agent.errors import ConfigError
 from review_agent.agent.models import Note
 from review_agent.agent.settings import AUTO, KEYS, NEVER, Key, Kind, Rule, Source
@@ -25,7 +25,7 @@ def show(loaded: Loaded, lang: str) -> str:
         if key.kind is Kind.URL:
             value = _USERINFO.sub("***@", value)
         lines.append(f"{key.name} = {value}  # {origin}")
-    return "\n".join(lines + _remarks(loaded.notes, lang)) + "\n"
+    return "\n".join(lines + _remarks((*loaded.notes, *planned(loaded)), lang)) + "\n"
 
 
 def init(path: Path, *, user: bool, lang: str) -> str:
@@ -103,11 +103,7 @@ def _origin(origin: str, lang: str) -> str:
 
 
 def _remarks(notes: tuple[Note, ...], lang: str) -> list[str]:
-    sentences: dict[str, str] = {
-        "repo_setting_ignored": "setting_ignored",
-        "repo_setting_weaker": "setting_weaker",
-    }
-    return [f"# {say(lang, 'config_text', sentences[note.key], **_shown(note))}" for note in notes]
+    return [f"# {say(lang, 'notes', note.key, **_shown(note))}" for note in notes]
 
 
 def _shown(note: Note) -> dict[str, str]:

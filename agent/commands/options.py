@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import click
 
 from review_agent.agent.errors import UsageError
-from review_agent.agent.settings import KEYS, Key, Kind
+from review_agent.agent.settings import KEYS, PLANNED, Key, Kind
 from review_agent.prompts import say
 
 TARGET_FLAGS = ("from", "to", "commit", "staged", "working", "diff_file")
@@ -17,12 +17,11 @@ _METAVARS = {
     Kind.TEXT: "TEXT", Kind.URL: "URL", Kind.LIST: "GLOB", Kind.COUNT: "N", Kind.LIMIT: "N",
     Kind.AUTO: "auto|N", Kind.FRACTION: "0..1",
 }  # fmt: skip
-_NOT_YET = frozenset({"verify_model", "orchestrator", "max_turns", "baseline"})
 
 
 def setting_options(lang: str) -> list[click.Parameter]:
     """One option per setting that a flag may set. Values are checked with the configuration, in one place."""
-    return [_setting(key, lang) for key in KEYS if key.flag and key.name not in _NOT_YET]
+    return [_setting(key, lang) for key in KEYS if key.flag and key.name not in PLANNED]
 
 
 def _setting(key: Key, lang: str) -> click.Option:

@@ -117,6 +117,7 @@ def make_job(
     fresh: bool = False,
     run_id: str = "",
 ) -> Job:
+    from review_agent.agent.config import planned
     from review_agent.agent.output import check_outputs
     from review_agent.agent.session import load_settings, read_trusted
 
@@ -125,7 +126,15 @@ def make_job(
     outputs = outputs_of(given, loaded.settings.format)
     check_outputs(outputs)
     return Job(
-        target, loaded.settings, flags, outputs, environ, trusted.guidance, loaded.notes, run_id, fresh
+        target,
+        loaded.settings,
+        flags,
+        outputs,
+        environ,
+        trusted.guidance,
+        (*loaded.notes, *planned(loaded)),
+        run_id,
+        fresh,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from review_agent.agent.cache import FORMAT, freeze, thaw, unit_key
@@ -171,6 +171,7 @@ def test_one_wrong_character_never_breaks_out(at: int, byte: str) -> None:
         ),
     )
 )
+@settings(max_examples=40)
 def test_any_json_is_read_without_a_crash(data: object) -> None:
     thaw(json.dumps(data), UNIT)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from review_agent.agent.models import Change, FileResult, FileStatus, ReviewUnit, SourceFile
+from review_agent.agent.models import Change, FileResult, FileStatus, ReviewUnit, SourceFile, Symbol
 from review_agent.agent.plan import (
     UNITS_PER_REQUEST,
     Budget,
@@ -100,7 +100,7 @@ def units_of(files: list[SourceFile], asker: Asker, budget: Budget) -> list[Revi
     for file in files:
         shape = shape_for(file.path, asker, budget)
         assert shape is not None
-        found += build_units(file, (), shape)
+        found += build_units(file, [Symbol("名字" * 60, "function", 1, len(file.lines))], shape)
     return found
 
 

@@ -312,6 +312,7 @@ def test_any_visible_difference_is_another_digest(other: SourceFile) -> None:
     [
         (("a", "b"), ("a\x001\x00 \x00b",)),
         (("a 1   1 b",), ("a", "b")),
+        (("a1   b",), ("a", "b")),
         (("a", "", "b"), ("a", "b", "")),
         (("ab", "c"), ("a", "bc")),
     ],

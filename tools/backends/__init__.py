@@ -17,7 +17,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One question. `schema` is the answer's JSON schema; `max_answer` and `num_ctx` (prompt + answer) in tokens."""
+    """One question. `schema` is the answer's JSON schema; `num_ctx` counts prompt and answer, in tokens."""
 
     model: str
     messages: tuple[Message, ...]
