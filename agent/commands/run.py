@@ -159,7 +159,7 @@ async def execute(job: Job) -> int:
         opened = exc  # a change with nothing to review needs no engine
     _tell_retries(progress)
     try:
-        progress.line("reading", target=job.target.label())
+        progress.line("reading")
         selection, target = select(job.target, max_file_size=settings.max_file_size)
         selection = narrowed(selection, settings)
         selection = replace(selection, notes=(*job.notes, *selection.notes))
