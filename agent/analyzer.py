@@ -20,15 +20,18 @@ from review_agent.agent.errors import (
 )
 from review_agent.agent.models import Analysis, Answer, Candidate, Placed, ReviewUnit, TrustClass
 from review_agent.agent.plan import Budget
-from review_agent.agent.prompt import FINDINGS_PER_UNIT, Asker, alias, answer_schema
+from review_agent.agent.prompt import Asker, alias, answer_schema
 from review_agent.agent.tokens import estimate
 from review_agent.agent.units import halves
 from review_agent.prompts import say
 from review_agent.tools.backends import Backend, ChatRequest, Done, Message
 
+Home = tuple[ReviewUnit, Placed]  # a finding and the unit it belongs to
 GIVE_UP_FAULTS = 3
 GIVE_UP_UNREADABLE = 6
-_MAX_SPLITS = 3
+_MAX_SPLITS = 2
+# The schema asks for fewer. What a server that ignores it wrote beyond that was found all the same.
+FINDINGS_PER_ANSWER = 40
 
 
 @dataclass
@@ -99,12 +102,17 @@ class Analyzer:
     on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
     health: Health = field(default_factory=Health)
 
-    async def analyze(self, units: Sequence[ReviewUnit], splits: int = 0) -> list[Analysis]:
-        """One analysis per unit, in their order. Raises Stopped when the run cannot go on."""
+    async def analyze(
+        self, units: Sequence[ReviewUnit], splits: int = 0, kept: Sequence[Home] = ()
+    ) -> list[Analysis]:
+        """One analysis per unit, in their order. Raises Stopped when the run cannot go on.
+
+        `kept` is what earlier, cut answers said of these units.
+        """
         try:
             answer = await self._answer(units)
         except PromptTooLong:
-            return await self._smaller(units, (), splits, "prompt_too_long")
+            return await self._smaller(units, kept, splits, "prompt_too_long")
         except AnswerUnreadable as exc:
             self.health.garbled()
             return [Analysis(unit, failure=exc.key) for unit in units]
@@ -118,7 +126,7 @@ class Analyzer:
             self.health.garbled()
         placed = [self._place(candidate, units) for candidate in answer.candidates]
         if not answer.complete:
-            return await self._smaller(units, placed, splits, "truncated")
+            return await self._smaller(units, [*kept, *placed], splits, "truncated")
         return [
             Analysis(unit, _of(unit, placed), answer.summary if unit is units[0] else "") for unit in units
         ]
@@ -126,7 +134,7 @@ class Analyzer:
     async def _smaller(
         self,
         units: Sequence[ReviewUnit],
-        placed: Sequence[tuple[ReviewUnit, Placed]],
+        placed: Sequence[Home],
         splits: int,
         failure: str,
     ) -> list[Analysis]:
@@ -137,7 +145,8 @@ class Analyzer:
         if len(units) > 1:
             whole: list[Analysis] = []
             for unit in units:
-                whole.append(_joined(unit, await self.analyze([unit], splits), _of(unit, placed)))
+                own = [home for home in placed if home[0] is unit]
+                whole.append(_joined(unit, await self.analyze([unit], splits, own), _of(unit, placed)))
                 self.on_unit(whole[-1])
             return whole
         unit = units[0]
@@ -147,6 +156,9 @@ class Analyzer:
         got: list[Analysis] = []
         for piece in pieces:
             got += await self.analyze([piece], splits + 1)
+            if splits == 0:
+                so_far = _joined(unit, got, _of(unit, placed))
+                self.on_unit(replace(so_far, failure=failure))
         return [_joined(unit, got, _of(unit, placed))]
 
     async def _answer(self, units: Sequence[ReviewUnit]) -> Answer:
@@ -168,7 +180,7 @@ class Analyzer:
                 text, done = await self._stream(request, sent)
         cut = done.finish == "length"
         try:
-            answer = parse(text, cut=cut, max_findings=FINDINGS_PER_UNIT * len(units))
+            answer = parse(text, cut=cut, max_findings=FINDINGS_PER_ANSWER)
         except AnswerUnreadable as exc:
             if cut and exc.key == "answer_cut":  # the same would be cut again, a smaller piece may not
                 return Answer((), complete=False)
@@ -234,7 +246,7 @@ class Analyzer:
             raise EngineFault("engine_cut_stream", url=self.backend.endpoint.url)
         return "".join(parts), done
 
-    def _place(self, candidate: Candidate, units: Sequence[ReviewUnit]) -> tuple[ReviewUnit, Placed]:
+    def _place(self, candidate: Candidate, units: Sequence[ReviewUnit]) -> Home:
         """The unit a candidate belongs to, with real lines; unanchored ones stay with the unit they name."""
         meant = {unit.path for unit in units if candidate.path == alias(unit.path)}
         if meant:  # two names may look the same; then the quote decides
@@ -275,13 +287,15 @@ def _reason(exc: EngineError) -> str:
     return "engine_fault" if isinstance(exc, EngineFault) else "engine_rejected"
 
 
-def _of(unit: ReviewUnit, placed: Sequence[tuple[ReviewUnit, Placed]]) -> tuple[Placed, ...]:
+def _of(unit: ReviewUnit, placed: Sequence[Home]) -> tuple[Placed, ...]:
     return tuple(found for home, found in placed if home is unit)
 
 
 def _joined(unit: ReviewUnit, parts: Sequence[Analysis], kept: tuple[Placed, ...]) -> Analysis:
     """The analyses of a unit's pieces as one of the unit; it failed when any piece did."""
     placed = [*kept, *(found for part in parts for found in part.placed)]
+    # An equal finding may be cut in one answer and whole in another: the one that says more stays.
+    placed.sort(key=lambda found: len(found.candidate.explanation))
     unique = {(p.candidate.title, p.start, p.end) if p.start else p: p for p in placed}
     failure = next((part.failure for part in parts if part.failure), "")
     return Analysis(unit, tuple(unique.values()), parts[0].summary if parts else "", failure)

@@ -78,8 +78,9 @@ def shape_for(path: str, asker: Asker, budget: Budget) -> Shape | None:
 
 
 def _title_cost(path: str, asker: Asker) -> int:
-    """What a unit without code costs, with the words around the name of its definition but without that name."""
-    return asker.piece_cost(ReviewUnit(path, 0, "javascriptreact", (), (), ".", 0, ""))
+    """What a unit costs without its code and without the name of its definition."""
+    longest_language = "x" * 16
+    return asker.piece_cost(ReviewUnit(path, 0, longest_language, (), (), ".", 0, ""))
 
 
 def choose_context(model_context: int, asked: int | None) -> int:

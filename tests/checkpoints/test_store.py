@@ -107,11 +107,12 @@ def test_only_the_owner_may_read(path: Path) -> None:
         os.umask(old)
 
 
-@pytest.mark.parametrize("path", ["/dev/null/store", "/proc/no/store", "/proc/store"])
-def test_a_place_that_cannot_be_written_is_a_clear_error(path: str) -> None:
+@pytest.mark.parametrize("name", ["file/store", "file/no/such/store", "n" * 300])
+def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="store_unusable") as caught:
-        Store(Path(path))
-    assert caught.value.fields["path"] == path
+        Store(tmp_path / name)
+    assert caught.value.fields["path"] == str(tmp_path / name)
     assert caught.value.fields["detail"]
 
 

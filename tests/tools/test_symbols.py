@@ -195,6 +195,7 @@ class Shop {
         ("bash", "f() {\n  echo 1\n}\n", ["f 1-3"]),
         ("lua", "function a.b(x)\n  return 1\nend\n", ["a.b 1-3"]),
         ("kotlin", KOTLIN, ["Shop 1-5", "buy 2-4"]),
+        ("kotlin", "class Shop\n" + KOTLIN.removeprefix("class Shop "), ["Shop 1-6", "buy 3-5"]),
         ("ruby", RUBY, ["M 1-10", "Shop 2-9", "buy 3-5", "open 6-8"]),
         ("php", PHP, ["Shop 2-6", "buy 3-5"]),
         ("python", "def one(): return 1\n", []),  # one line is no place to cut at
