@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from review_agent.agent.cache import thaw, unit_key
 from review_agent.agent.findings import Context
+from review_agent.agent.globs import spec
 from review_agent.agent.models import Analysis, FileResult, FileStatus, Note, ReviewUnit, SourceFile
 from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack, shape_for
 from review_agent.agent.prompt import Asker
@@ -109,10 +110,8 @@ def _known(
 
 def narrowed(selection: Selection, settings: Settings) -> Selection:
     """The selection after include and exclude: what they leave out is listed as skipped."""
-    from pathspec import GitIgnoreSpec
-
-    include = GitIgnoreSpec.from_lines(settings.include) if settings.include else None
-    exclude = GitIgnoreSpec.from_lines(settings.exclude)
+    include = spec(settings.include) if settings.include else None
+    exclude = spec(settings.exclude)
 
     def left_out(path: str) -> str:
         if include is not None and not include.match_file(path):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from review_agent.agent.display import inline, path_text
+from review_agent.agent.globs import spec
 from review_agent.agent.models import Category, ReviewUnit, Severity
 from review_agent.agent.tokens import estimate
 from review_agent.agent.units import render
@@ -34,7 +35,7 @@ class Asker:
 
     def rules_for(self, path: str) -> str:
         """The user's rules for one path, a line each."""
-        return "\n".join(text for globs, text in self.rules if not globs or _matches(path, globs))
+        return "\n".join(text for globs, text in self.rules if not globs or spec(globs).match_file(path))
 
     def system(self) -> str:
         text = load(f"review.{self.lang}.md").strip()
@@ -73,12 +74,6 @@ class Asker:
     def piece_cost(self, unit: ReviewUnit) -> int:
         """Tokens that one unit adds to a request."""
         return unit.tokens + estimate(self._title(unit)) + 24
-
-
-def _matches(path: str, globs: tuple[str, ...]) -> bool:
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines(globs).match_file(path)
 
 
 def alias(path: str) -> str:
