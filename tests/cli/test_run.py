@@ -260,3 +260,46 @@ def small_repo(tmp_path: Path, files: int, lines: int = 40) -> Path:
 
 def git(repo: Path, *args: str) -> None:
     subprocess.run(["git", *args], cwd=repo, check=True, capture_output=True)
+
+
+def test_resume_goes_past_the_limit_that_stopped_the_run(
+    cli: Cli, start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server(review="*")
+    repo = small_repo(tmp_path, 4)
+    first = cli.json("run", repo, "--base-url", server.url, "--max-files", "1", code=4)
+    assert first["verdict"] == "incomplete"
+    report = cli.json("resume", str(first["run_id"]))
+    assert report["run_id"] == first["run_id"]
+    assert report["coverage"]["files_reviewed"] == 4  # type: ignore[index]
+    hashes = [row["sha"] for row in server.requests()]
+    assert len(hashes) == len(set(hashes))
+
+
+def test_a_change_is_the_whole_repositorys_from_any_folder(
+    cli: Cli, start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server()
+    repo = small_repo(tmp_path, 1)
+    git(repo, "init", "-q")
+    (repo / "deep").mkdir()
+    git(repo, "add", ".")
+    done = cli.run("run", "--staged", "--base-url", server.url, "--format", "json", cwd=repo / "deep")
+    assert [file["path"] for file in json.loads(done.stdout)["files"]] == ["module_0.py"]
+    done = cli.run("run", ".", "--staged", "--base-url", server.url, "--format", "json", cwd=repo / "deep")
+    report = json.loads(done.stdout)
+    assert (report["files"], report["target"]) == ([], "staged:deep/")
+
+
+def test_a_fresh_run_is_resumed_with_its_own_results_only(
+    cli: Cli, start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server(review="*")
+    repo = small_repo(tmp_path, 3)
+    cli.json("run", repo, "--base-url", server.url)
+    asked = len(server.requests())
+    stopped = cli.json("run", repo, "--base-url", server.url, "--fresh", "--max-files", "1", code=4)
+    fresh = len(server.requests()) - asked
+    assert fresh >= 1
+    cli.json("resume", str(stopped["run_id"]))
+    assert len(server.requests()) > asked + fresh
