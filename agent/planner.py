@@ -35,6 +35,12 @@ class Plan:
     asker: Asker
     notes: tuple[Note, ...] = ()
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Estimate of everything that the requests will send."""
+        code = sum(self.asker.piece_cost(unit) for request in self.requests for unit in request)
+        return code + self.budget.overhead * len(self.requests)
+
 
 def make_plan(
     selection: Selection,

@@ -102,7 +102,7 @@ def _lines(
         "units": sum(len(units) for units in plan.units.values()),
         "cached": len(plan.cached),
         "requests": len(plan.requests),
-        "tokens": _prompt_tokens(plan),
+        "tokens": plan.prompt_tokens,
         "low": duration(low, lang),
         "high": duration(high, lang),
     }
@@ -115,15 +115,10 @@ def _skipped(path: str, reason: str, lang: str) -> str:
     return say(lang, "preview", "skipped", path=inline(path), reason=say(lang, "reasons", reason))
 
 
-def _prompt_tokens(plan: Plan) -> int:
-    code = sum(plan.asker.piece_cost(unit) for request in plan.requests for unit in request)
-    return code + plan.budget.overhead * len(plan.requests)
-
-
 def _seconds(plan: Plan, speed: float | None) -> tuple[float, float]:
     count = len(plan.requests)
     if speed is not None:
         return 0.7 * speed * count, 1.5 * speed * count
-    tokens = _prompt_tokens(plan)
+    tokens = plan.prompt_tokens
     times = [tokens / read + count * _ANSWER_TOKENS / write for read, write in (_FAST, _SLOW)]
     return times[0], times[1]

@@ -88,9 +88,10 @@ class Progress:
             self.stream.write(terminal_text(text) + "\n")
             self.stream.flush()
 
-    def planned(self, files: int, cached: int, requests: Sequence[Sequence[ReviewUnit]]) -> None:
-        tokens = sum(unit.tokens for request in requests for unit in request)
-        self._forecast = Forecast(len(requests), tokens)
+    def planned(self, files: int, cached: int, requests: Sequence[Sequence[ReviewUnit]], tokens: int) -> None:
+        """`tokens` is the estimate of everything that will be sent."""
+        code = sum(unit.tokens for request in requests for unit in request)
+        self._forecast = Forecast(len(requests), code)
         self._started = self.clock()
         self._files = files
         self.line("planned", files=files, requests=len(requests), tokens=tokens, cached=cached)

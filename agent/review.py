@@ -82,7 +82,7 @@ class Review:
         self.meter.max_tokens = settings.max_tokens
         deadline = self.started + settings.max_seconds if settings.max_seconds else None
         self.progress.meter = lambda: self.meter.prompt_tokens + self.meter.completion_tokens
-        self.progress.planned(len(plan.units), len(plan.cached), plan.requests)
+        self.progress.planned(len(plan.units), len(plan.cached), plan.requests, plan.prompt_tokens)
         analyzer = self._analyzer(backend)
         checking = asyncio.ensure_future(self._show_checks())
         heart = asyncio.ensure_future(self.progress.beat())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -41,6 +42,7 @@ def command(lang: str) -> click.Command:
             "created": _time(row.created),
             "updated": _time(row.updated),
             "units": units,
+            "verdict": _verdict(row, lang),
         }
         click.echo(say(lang, "runs", "details", **fields))
         if row.status != "finished":
@@ -82,9 +84,16 @@ def _line(row: RunRow, units: int, lang: str) -> str:
         status=say(lang, "runs", row.status),
         updated=_time(row.updated),
         units=units,
+        verdict=_verdict(row, lang),
         target=row.label,
         repository=row.repository,
     )
+
+
+def _verdict(row: RunRow, lang: str) -> str:
+    """The verdict of a run's report, from the text alone: a list must not parse megabytes."""
+    found = re.search(r'^  "verdict": "(\w+)"', row.report[:4000], re.M)
+    return say(lang, "verdict", found.group(1)) if found else "-"
 
 
 def _time(seconds: float) -> str:

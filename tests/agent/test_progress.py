@@ -83,7 +83,7 @@ def test_lines_of_a_run_in_a_log() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = Progress(stream, "en", clock=clock, meter=lambda: 1234)
     parts = [unit("a.py", "x" * 2489), unit("b.py", "x" * 2489), unit("c.py", "x" * 2489)]
-    progress.planned(3, 1, [[part] for part in parts])
+    progress.planned(3, 1, [[part] for part in parts], sum(part.tokens for part in parts))
     clock.now += 30
     progress.request_done([Analysis(parts[0])], [some(), some(line=0)])
     clock.now += 30
@@ -102,7 +102,7 @@ def test_a_fast_server_does_not_flood_a_log() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = Progress(stream, "zh-CN", clock=clock)
     parts = [unit(f"{at}.py", "x") for at in range(100)]
-    progress.planned(100, 0, [[part] for part in parts])
+    progress.planned(100, 0, [[part] for part in parts], 0)
     for part in parts:
         clock.now += 0.1
         progress.request_done([Analysis(part)], [])
@@ -136,7 +136,7 @@ def run_beating(*, live: bool, seconds: float, quiet: bool = False, planned: boo
         loop = asyncio.get_running_loop()
         progress = Progress(stream, "en", live=live, quiet=quiet, clock=loop.time)
         if planned:
-            progress.planned(1, 0, [[part]])
+            progress.planned(1, 0, [[part]], part.tokens)
         await beating(progress, seconds)
 
     virtually(run())
@@ -175,7 +175,7 @@ def test_a_closed_terminal_does_not_end_the_review(live: bool) -> None:
     async def run() -> None:
         progress = Progress(Closed(), "en", live=live, clock=asyncio.get_running_loop().time)
         part = unit("a.py", "x")
-        progress.planned(1, 0, [[part]])
+        progress.planned(1, 0, [[part]], part.tokens)
         await beating(progress, 61)
         progress.request_done([Analysis(part)], [some()])
         progress.close()
