@@ -9,6 +9,7 @@ from review_agent.agent.models import (
     Coverage,
     FileResult,
     FileStatus,
+    Note,
     Outcome,
     Report,
     ReviewUnit,
@@ -17,6 +18,7 @@ from review_agent.agent.models import (
     Verdict,
     VerdictWord,
 )
+from review_agent.agent.units import CUT
 
 LIMITS = frozenset({"limit_max_files", "limit_max_seconds", "limit_max_tokens"})
 OK, COULD_NOT, FINDINGS, INCOMPLETE = 0, 1, 3, 4
@@ -54,15 +56,27 @@ def _result(
         if not reason
         for number in unit.changed_lines
     }
+    cut = _cut_lines(file, units)
     return FileResult(
         file.path,
         FileStatus.FAILED if failure else FileStatus.REVIEWED,
         failure,
         units=len(units),
         changed_lines=lines,
-        reviewed_lines=min(lines, len(reviewed)),
-        notes=file.notes,
+        reviewed_lines=min(lines, len(reviewed - cut)),
+        notes=(*file.notes, Note("long_lines_cut", {"count": len(cut)})) if cut else file.notes,
     )
+
+
+def _cut_lines(file: SourceFile, units: Sequence[ReviewUnit]) -> set[int]:
+    """Lines under review of which only the beginning was shown: they do not count as reviewed."""
+    return {
+        line.number
+        for unit in units
+        for line in unit.shown
+        if line.text.endswith(CUT) and line.number in unit.changed_lines
+        if line.text != file.lines[line.number - 1]
+    }
 
 
 def _lines_under_review(file: SourceFile) -> int:

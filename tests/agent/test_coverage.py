@@ -17,6 +17,7 @@ from review_agent.agent.models import (
     FileResult,
     FileStatus,
     Finding,
+    Note,
     Outcome,
     Report,
     Severity,
@@ -25,6 +26,7 @@ from review_agent.agent.models import (
     Verdict,
     VerdictWord,
 )
+from review_agent.agent.units import Shape, build_units
 
 REVIEWED, SKIPPED, FAILED = FileStatus.REVIEWED, FileStatus.SKIPPED, FileStatus.FAILED
 
@@ -206,3 +208,12 @@ SOME = {REVIEWED: 2, FAILED: 1}
 )
 def test_exit_codes(expected: int, got: int) -> None:
     assert got == expected
+
+
+def test_a_line_of_which_only_the_beginning_was_shown_does_not_count() -> None:
+    long = SourceFile("a.py", "python", ("x", "y" * 5000, "z"), "", Change.WHOLE)
+    units = build_units(long, (), Shape(max_tokens=6000))
+    analyses = {(one.path, one.index): Analysis(one) for one in units}
+    (got,) = file_results([long], {"a.py": units}, analyses, "not_finished")
+    assert (got.status, got.changed_lines, got.reviewed_lines) == (REVIEWED, 3, 2)
+    assert got.notes == (Note("long_lines_cut", {"count": 1}),)
