@@ -98,7 +98,6 @@ class Analyzer:
     redact: Callable[[str], tuple[str, int]]  # masked text, number of secrets masked
     on_sent: Callable[[Sent], None] = lambda _: None
     on_fault: Callable[[EngineError], None] = lambda _: None
-    on_text: Callable[[str], None] = lambda _: None
     on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
     health: Health = field(default_factory=Health)
 
@@ -230,7 +229,6 @@ class Analyzer:
                 grown = octets // 4  # by bytes: a Chinese character is nearly a token of its own
                 meter.pending += grown - written
                 reserved, written = reserved + grown - written, grown
-                self.on_text(event.text)
                 meter.check()
                 if size > request.max_answer * 16:  # the server ignores its own bound
                     done = Done("length")

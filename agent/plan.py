@@ -50,10 +50,6 @@ class Budget:
         """Tokens left for code."""
         return self.context - self.answer - self.overhead
 
-    @property
-    def shape(self) -> Shape:
-        return Shape(max_tokens=max(200, self.pieces - 120))
-
 
 def make_budget(asker: Asker, num_ctx: int) -> Budget:
     """The split of a context window. A quarter goes to the answer, within 512 to 4096 tokens."""

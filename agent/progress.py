@@ -70,7 +70,6 @@ class Progress:
     meter: Callable[[], int] = lambda: 0
     _forecast: Forecast | None = None
     _started: float = 0.0
-    _files: int = 0
     _seen: set[str] = field(default_factory=set)
     _found: int = 0
     _said: float = 0.0
@@ -93,7 +92,6 @@ class Progress:
         code = sum(unit.tokens for request in requests for unit in request)
         self._forecast = Forecast(len(requests), code)
         self._started = self.clock()
-        self._files = files
         self.line("planned", files=files, requests=len(requests), tokens=tokens, cached=cached)
 
     def request_done(self, analyses: Sequence[Analysis], findings: Sequence[Finding]) -> None:
