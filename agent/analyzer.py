@@ -20,7 +20,7 @@ from review_agent.agent.errors import (
 )
 from review_agent.agent.models import Analysis, Answer, Candidate, Placed, ReviewUnit, TrustClass
 from review_agent.agent.plan import Budget
-from review_agent.agent.prompt import Asker, alias, answer_schema
+from review_agent.agent.prompt import Asker, alias
 from review_agent.agent.tokens import estimate
 from review_agent.agent.units import halves
 from review_agent.prompts import say
@@ -198,7 +198,7 @@ class Analyzer:
         request = ChatRequest(
             model=self.model,
             messages=(Message("system", system), Message("user", user)),
-            schema=answer_schema(units),
+            schema=self.asker.schema(units),
             num_ctx=self.budget.context,
             max_answer=self.budget.answer,
             prompt_estimate=estimate(system) + estimate(user),

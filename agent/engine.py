@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable, UsageError
 from review_agent.agent.models import EngineInfo, Note, TrustClass
@@ -12,6 +14,11 @@ from review_agent.agent.settings import Settings
 from review_agent.tools.backends import Backend, ModelInfo
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
 
+if TYPE_CHECKING:
+    from review_agent.tools.model_store import StoredModel
+
+EMBEDDED_SLOTS = 2
+DEMO_CONTEXT = 4096
 LM_STUDIO = "http://127.0.0.1:1234/v1"
 DEMO_MODELS = re.compile(r"smollm2?[:-]135m", re.I)
 _EMBEDDING = re.compile(r"embed|bge-|minilm|rerank", re.I)
@@ -35,15 +42,33 @@ class Engine:
 def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
     """Raise what `open_engine` would when nothing listens, before anything heavy is imported or read."""
     _refuse_unbuilt(settings)
+    if _is_embedded(settings):
+        _stored(settings)
+        return
     endpoint = _endpoint(settings, environ)
     if endpoint.trust is TrustClass.LOOPBACK and not listening(endpoint):
-        key = "engine_unavailable" if settings.base_url else "no_engine"
-        raise ModelUnavailable(key, url=endpoint.url)
+        if settings.base_url:
+            raise ModelUnavailable("engine_unavailable", url=endpoint.url)
+        if settings.backend != "auto" or not _own_models(settings):
+            raise ModelUnavailable("no_engine", url=endpoint.url)
 
 
 async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
     """The engine of a run. Raises an EngineError that says how to get one."""
     _refuse_unbuilt(settings)
+    if _is_embedded(settings):
+        return _embedded(settings, _stored(settings))
+    try:
+        return await _served(settings, environ)
+    except (ModelUnavailable, ModelMissing):
+        own = _own_models(settings) if settings.backend == "auto" and not settings.base_url else []
+        if not own:
+            raise
+    return _embedded(settings, _best_own(own))
+
+
+async def _served(settings: Settings, environ: Mapping[str, str]) -> Engine:
+    """An engine behind HTTP."""
     backend = await _backend(settings, environ)
     try:
         model, notes = await _model(backend, settings.model)
@@ -51,11 +76,85 @@ async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
         await backend.aclose()
         raise
     info = EngineInfo("local", backend.name, model.name, model.digest)
-    return Engine(backend, model, info, notes)
+    return Engine(backend, _hurried(model), info, notes)
+
+
+def _is_embedded(settings: Settings) -> bool:
+    """Asked for by name, or by a model that can only be a file."""
+    if settings.backend == "embedded":
+        return True
+    return settings.backend == "auto" and not settings.base_url and settings.model.endswith(".gguf")
+
+
+def _models_folder(settings: Settings) -> Path:
+    from review_agent.tools.model_store import default_folder
+
+    return Path(settings.models_path).expanduser() if settings.models_path else default_folder()
+
+
+def _stored(settings: Settings) -> StoredModel:
+    """The model file that `--backend embedded` takes. Never the demo model unless it is named."""
+    from review_agent.tools.model_store import find_model
+
+    if settings.model:
+        return find_model(_models_folder(settings), settings.model)
+    own = _own_models(settings)
+    if not own:
+        raise ModelMissing("no_own_model", folder=_models_folder(settings))
+    return _best_own(own)
+
+
+def _own_models(settings: Settings) -> list[StoredModel]:
+    """The user's own model files that `auto` may take: the one that is named, else all but the demo model."""
+    from review_agent.tools.model_store import list_models
+
+    own = list_models(_models_folder(settings))
+    if settings.model:
+        return [model for model in own if model.name == settings.model]
+    return [model for model in own if not DEMO_MODELS.search(model.name)]
+
+
+def _best_own(own: list[StoredModel]) -> StoredModel:
+    memory = _memory_bytes()
+    return max(own, key=lambda model: _rank(_info_of(model), memory))
+
+
+def _info_of(stored: StoredModel) -> ModelInfo:
+    return ModelInfo(
+        name=stored.name,
+        digest=stored.digest,
+        size=stored.size,
+        context=stored.context,
+        parameters=stored.parameters,
+        capabilities=frozenset({"completion"}),
+    )
+
+
+def _embedded(settings: Settings, stored: StoredModel) -> Engine:
+    from review_agent.agent.plan import choose_context
+    from review_agent.tools.backends.embedded import EmbeddedBackend
+
+    model = _hurried(_info_of(stored))
+    backend = EmbeddedBackend(
+        stored.file,
+        model,
+        context=choose_context(model.context, settings.num_ctx or None),
+        slots=settings.concurrency or EMBEDDED_SLOTS,
+        stall_seconds=settings.request_timeout,
+    )
+    notes = () if settings.model else (Note("own_model_chosen", {"model": model.name}),)
+    return Engine(backend, model, EngineInfo("local", backend.name, model.name, model.digest), notes)
+
+
+def _hurried(model: ModelInfo) -> ModelInfo:
+    """The demo model in small bites: reading costs the square of the context; a demo must end in minutes."""
+    if not DEMO_MODELS.search(model.name):
+        return model
+    return replace(model, context=min(model.context or DEMO_CONTEXT, DEMO_CONTEXT))
 
 
 def _refuse_unbuilt(settings: Settings) -> None:
-    if settings.mode in ("hybrid", "cloud") or settings.backend in ("anthropic", "embedded"):
+    if settings.mode in ("hybrid", "cloud") or settings.backend == "anthropic":
         wanted = settings.mode if settings.mode in ("hybrid", "cloud") else settings.backend
         raise UsageError("engine_not_built", engine=wanted)
 

@@ -14,6 +14,7 @@ from review_agent.agent.units import SYMBOL_TOKENS, Shape
 
 BUCKETS = (8192, 16384, 32768)
 UNITS_PER_REQUEST = 8
+BRIEF_ANSWER = 768  # `prompt.BRIEF` in the worst of tokenizers, three tokens a character
 LEAST_PIECES, LEAST_CODE = 400, 200
 _ENTRY = re.compile(
     r"(^|/)(main|app|server|index|manage|wsgi|asgi|cli|__main__|program|startup|handler|routes?|views?|api|"
@@ -53,18 +54,18 @@ class Budget:
 
 def make_budget(asker: Asker, num_ctx: int) -> Budget:
     """The split of a context window. A quarter goes to the answer, within 512 to 4096 tokens."""
-    return Budget(num_ctx, _answer(num_ctx), asker.overhead())
+    return Budget(num_ctx, _answer(num_ctx, asker), asker.overhead())
 
 
-def _answer(num_ctx: int) -> int:
-    return min(4096, max(512, num_ctx // 4))
+def _answer(num_ctx: int, asker: Asker) -> int:
+    return min(BRIEF_ANSWER if asker.brief else 4096, max(512, num_ctx // 4))
 
 
 def smallest_context(asker: Asker) -> int:
     """The least `num_ctx` that leaves room for some code."""
     overhead = asker.overhead()
     sizes = count(1024, 256)
-    return next(size for size in sizes if Budget(size, _answer(size), overhead).pieces >= LEAST_PIECES)
+    return next(size for size in sizes if Budget(size, _answer(size, asker), overhead).pieces >= LEAST_PIECES)
 
 
 def shape_for(path: str, asker: Asker, budget: Budget) -> Shape | None:

@@ -51,12 +51,13 @@ def make_plan(
     store: Store | None,
     of_run: str = "",
     guidance: str = "",
+    demo: bool = False,
 ) -> Plan:
     """Order, units, what is known already, and the requests for the rest. Asks no model.
 
     With `of_run` only that run's own results count as known (`--fresh`, and the resumption of such a run).
     """
-    asker = Asker(settings.lang, guidance, _rules(settings))
+    asker = Asker(settings.lang, guidance, _rules(settings), brief=demo)
     budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
     files = by_risk(selection.files, selection.churn)
     chosen = files[: settings.max_files] if settings.max_files else files

@@ -47,6 +47,7 @@ async def preview(job: Job) -> int:
             store=store,
             of_run="(none)" if job.fresh else "",
             guidance=job.guidance,
+            demo=engine is not None and engine.demo,
         )
         speed = _known_speed(store, info) if store is not None else None
     finally:

@@ -19,18 +19,40 @@ FINDINGS_PER_REQUEST = 12
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that an answer may hold: findings a request, and characters of each text."""
+
+    findings: int
+    summary: int
+    title: int
+    quote: int
+    explanation: int
+    suggestion: int
+    replacement: int
+
+
+FULL = Bounds(FINDINGS_PER_REQUEST, 300, 120, 400, 600, 400, 600)
+BRIEF = Bounds(1, 60, 40, 80, 100, 60, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
-    """Builds prompts of one run: the language, and guidance that stands in each request."""
+    """Builds prompts of one run: the language, and guidance that stands in each request.
+
+    `brief` asks for one short finding a request: enough for the demo model, whose words mean nothing.
+    """
 
     lang: str
     guidance: str = ""
     rules: tuple[tuple[tuple[str, ...], str], ...] = ()  # (path globs, text); no globs = every path
+    brief: bool = False
 
     @property
     def version(self) -> str:
         """Digest of everything but the code that shapes an answer: part of the cache key."""
         words = "\0".join(f"{key}={text}" for key, text in sorted(messages(self.lang)["prompt"].items()))
-        parts = (self.lang, digest(f"review.{self.lang}.md"), words, self.guidance, str(SCHEMA_VERSION))
+        kind = f"{SCHEMA_VERSION}brief" if self.brief else str(SCHEMA_VERSION)
+        parts = (self.lang, digest(f"review.{self.lang}.md"), words, self.guidance, kind)
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def rules_for(self, path: str) -> str:
@@ -67,6 +89,9 @@ class Asker:
         code = "\n".join(render(line) for line in unit.shown)
         return self._title(unit) + "\n" + code.encode("utf-8", "replace").decode()
 
+    def schema(self, units: Sequence[ReviewUnit]) -> dict[str, object]:
+        return answer_schema(units, BRIEF if self.brief else FULL)
+
     def overhead(self) -> int:
         """Tokens of a request around its pieces, a retry sentence included."""
         return estimate(self.system()) + estimate(self.user((), error="x" * 80)) + 16
@@ -90,7 +115,7 @@ def _fence(text: str) -> str:
     return "<<" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12] + ">>"
 
 
-def answer_schema(units: Sequence[ReviewUnit]) -> dict[str, object]:
+def answer_schema(units: Sequence[ReviewUnit], bounds: Bounds = FULL) -> dict[str, object]:
     """JSON schema of the answer for one request; every string and list is bounded."""
     paths = list(dict.fromkeys(alias(unit.path) for unit in units))
 
@@ -100,16 +125,16 @@ def answer_schema(units: Sequence[ReviewUnit]) -> dict[str, object]:
     line = {"type": "integer", "minimum": 0, "maximum": 10_000_000}
     properties: dict[str, object] = {
         "path": {"type": "string", "enum": paths},
-        "title": text(120),
+        "title": text(bounds.title),
         "category": {"type": "string", "enum": [item.value for item in Category]},
         "severity": {"type": "string", "enum": [item.value for item in Severity]},
         "confidence": {"type": "number", "minimum": 0, "maximum": 1},
         "line_start": line,
         "line_end": line,
-        "quote": text(400),
-        "explanation": text(600),
-        "suggestion": text(400),
-        "replacement": text(600),
+        "quote": text(bounds.quote),
+        "explanation": text(bounds.explanation),
+        "suggestion": text(bounds.suggestion),
+        "replacement": text(bounds.replacement),
     }
     finding = {
         "type": "object",
@@ -117,11 +142,11 @@ def answer_schema(units: Sequence[ReviewUnit]) -> dict[str, object]:
         "required": list(properties),
         "additionalProperties": False,
     }
-    most = min(FINDINGS_PER_UNIT * len(units), FINDINGS_PER_REQUEST)
+    most = min(FINDINGS_PER_UNIT * len(units), bounds.findings)
     return {
         "type": "object",
         "properties": {
-            "summary": text(300),
+            "summary": text(bounds.summary),
             "findings": {"type": "array", "maxItems": most, "items": finding},
         },
         "required": ["summary", "findings"],

@@ -82,6 +82,7 @@ class Settings:
     keep_alive: str = "30m"
     request_timeout: int = 600  # seconds without progress
     api_key_env: str = ""
+    models_path: str = ""
     allowed_hosts: tuple[str, ...] = ()
     local_only: tuple[str, ...] = ()
     cloud_allowed: tuple[str, ...] = ()  # () = everything that is not local_only
@@ -164,6 +165,7 @@ KEYS: tuple[Key, ...] = (
     Key("keep_alive", Kind.DURATION),
     Key("request_timeout", Kind.COUNT),
     Key("api_key_env", Kind.VARIABLE),
+    Key("models_path", Kind.TEXT),
     Key("allowed_hosts", Kind.LIST),
     Key("local_only", Kind.LIST, narrow=Narrow.ADDS),
     Key("cloud_allowed", Kind.LIST),

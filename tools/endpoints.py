@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx
 
 OLLAMA_PORT = 11434
+_HOST_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([^:\[\]]*)")  # as Go's net.SplitHostPort
 # What parsers read differently (we would judge one host and connect to another), or what no base URL has.
 _UNWANTED = re.compile(r"[\s\x00-\x1f\x7f\\@?#%]")
 
@@ -59,44 +60,51 @@ def _trust(host: str, netloc: str, allowed_hosts: Sequence[str]) -> TrustClass:
 
 
 def ollama_url(value: str | None) -> str:
-    """The URL that an `OLLAMA_HOST` value means to Ollama's own client.
+    """The URL that an `OLLAMA_HOST` value means to Ollama's own client, oddities included.
 
     `host`, `host:port`, `:port`, `[v6]:port`, `http(s)://host[:port][/path]`; port 11434 only without a
     scheme; the bind addresses 0.0.0.0 and :: mean this machine. Source: ollama/ollama envconfig/config.go.
     """
     text = (value or "").strip().strip("\"'").strip()
-    if not text:
-        return f"http://127.0.0.1:{OLLAMA_PORT}"
+    if text == "ollama.com":
+        return "https://ollama.com:443"
     scheme, found, rest = text.partition("://")
     if not found:
-        scheme, rest, default = "http", text, OLLAMA_PORT
-    else:
-        scheme = scheme.lower()
-        default = 443 if scheme == "https" else 80
+        scheme, rest = "http", text
+    # As written there: `HTTPS://host` is no `https://host`, and keeps Ollama's own port.
+    default = {"http": 80, "https": 443}.get(scheme, OLLAMA_PORT) if found else OLLAMA_PORT
     hostport, _, path = rest.partition("/")
     host, port = _split_port(hostport, default)
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
-        host = "127.0.0.1"
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}:{port}{'/' + path.rstrip('/') if path.strip('/') else ''}"
+    return f"{scheme.lower()}://{shown}:{port}/{path.strip('/')}".rstrip("/")
 
 
 def _split_port(text: str, default: int) -> tuple[str, int]:
-    if text.startswith("["):
-        host, _, tail = text[1:].partition("]")
-        port = tail.lstrip(":")
-    elif text.count(":") > 1:
-        return text, default
+    if match := _HOST_PORT.fullmatch(text):
+        host, port = match[1] or match[2] or "", match[3]
     else:
-        host, _, port = text.partition(":")
-    valid = port.isascii() and port.isdigit() and 0 < int(port) < 65536
+        bare = text.strip("[]")
+        host, port = bare if _address(bare) else text, ""
+    address = _address(host)
+    if not host:
+        host = "127.0.0.1"
+    elif address is not None and (getattr(address, "ipv4_mapped", None) or address).is_unspecified:
+        host = "::1" if address.version == 6 and address.ipv4_mapped is None else "127.0.0.1"
+    valid = port.isascii() and port.isdigit() and int(port[:9]) < 65536
     return host, int(port) if valid else default
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def listening(endpoint: Endpoint, seconds: float = 1.0) -> bool:
     """Whether something accepts connections there. Only asked of loopback addresses."""
     parts = urlsplit(endpoint.url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
     try:
         socket.create_connection((parts.hostname or "", port), timeout=seconds).close()
     except OSError:
@@ -122,3 +130,39 @@ def make_client(
         follow_redirects=False,
         limits=httpx.Limits(max_connections=64),
     )
+
+
+def make_download_client(*, token: str = "", token_url: str = "") -> httpx.AsyncClient:
+    """The client that fetches model files from hubs and mirrors. It follows no redirect by itself.
+
+    Proxies from the environment are honoured, except for this machine. `token` goes to the origin of
+    `token_url` only, so no redirect can carry it elsewhere. Raises ConfigError for a proxy we cannot use.
+    """
+    import httpx
+
+    try:
+        return httpx.AsyncClient(
+            headers={"User-Agent": "review-agent"},
+            auth=_origin_token(token, token_url) if token else None,
+            timeout=httpx.Timeout(60.0, connect=15.0),
+            mounts={f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")},
+            follow_redirects=False,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:  # ImportError: SOCKS needs another package
+        raise ConfigError("errors_models.proxy_unusable", detail=str(exc).splitlines()[0]) from exc
+
+
+def _origin_token(token: str, url: str) -> Callable[[httpx.Request], httpx.Request]:
+    import httpx
+
+    def origin(address: httpx.URL) -> tuple[str, str, int | None]:
+        return address.scheme, address.host, address.port
+
+    home = origin(httpx.URL(url))
+
+    def add(request: httpx.Request) -> httpx.Request:
+        if origin(request.url) == home:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return add

@@ -71,6 +71,7 @@ def rebuild(row: RunRow, store: Store, environ: Mapping[str, str]) -> Report:
         store=store,
         of_run=row.run_id if asked.fresh else "",
         guidance=trusted.guidance,
+        demo=asked.demo,
     )
     silent = Progress(sys.stderr, settings.lang, quiet=True)
     review = Review(

@@ -200,6 +200,7 @@ async def _review(
             store=store,
             of_run=run_id if job.fresh else "",
             guidance=job.guidance,
+            demo=engine.demo,
         )
         if store is not None:
             _record(store, run_id, job, target, engine)
@@ -229,7 +230,7 @@ def _announce(job: Job, engine: Engine, progress: Progress) -> None:
 
     settings = job.settings
     context = choose_context(engine.model.context, settings.num_ctx or None)
-    least = smallest_context(Asker(settings.lang, job.guidance))
+    least = smallest_context(Asker(settings.lang, job.guidance, brief=engine.demo))
     if context < least:
         raise UsageError("context_too_small", context=context, least=least)
     for note in engine.notes:

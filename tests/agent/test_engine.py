@@ -219,7 +219,6 @@ async def test_a_server_elsewhere_is_refused_before_anything_is_sent(
         Settings(mode="hybrid"),
         Settings(mode="cloud"),
         Settings(backend="anthropic"),
-        Settings(backend="embedded"),
     ],
 )
 async def test_what_is_not_built_says_so(settings: Settings) -> None:

@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import httpx
@@ -49,12 +49,15 @@ class _Chunk(Shape):
 
 
 class OpenAIBackend:
-    """`endpoint.url` may or may not end in `/v1`."""
+    """`endpoint.url` may or may not end in `/v1`. `extra` goes into every question."""
 
     name = "openai"
 
-    def __init__(self, http: httpx.AsyncClient, endpoint: Endpoint) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, endpoint: Endpoint, *, extra: Mapping[str, object] | None = None
+    ) -> None:
         self._http = http
+        self._extra = dict(extra or {})
         self._root = "" if endpoint.url.endswith("/v1") else "/v1"
         self._plain = False  # the server refused `response_format`; remembered for the run
         self.endpoint = endpoint
@@ -102,6 +105,7 @@ class OpenAIBackend:
 
     async def _stream(self, request: ChatRequest, *, plain: bool) -> AsyncGenerator[Delta | Done, None]:
         body: dict[str, object] = {
+            **self._extra,
             "model": request.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
             "max_tokens": request.max_answer,
