@@ -72,6 +72,8 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
         diff_file=_text(given, "diff_file"),
     )
     flags = flags_of(given)
+    if str(flags.get("model", "")).endswith(".gguf"):  # `resume` may be called from another folder
+        flags["model"] = str(Path(str(flags["model"])).expanduser().absolute())
     if target.kind == "tree" and not given["preview"]:
         _preflight(flags, environ)
     job = make_job(target, flags, environ, given=given, fresh=bool(given["fresh"]))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from review_agent.agent.engine import LM_STUDIO, Engine, open_engine, preflight
 from review_agent.agent.errors import (
     EndpointRefused,
+    EngineError,
     EngineFault,
     ModelMissing,
     ModelUnavailable,
@@ -21,6 +24,7 @@ from review_agent.agent.errors import (
     UsageError,
 )
 from review_agent.agent.settings import Settings
+from review_agent.tools.model_store import add_model
 
 GB = 10**9
 
@@ -254,3 +258,94 @@ async def test_a_server_that_sends_us_elsewhere_is_not_followed(serve: Serve) ->
 
 def test_the_default_of_openai_servers_is_here() -> None:
     assert LM_STUDIO.startswith("http://127.0.0.1:")
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+HEADER = (  # a model file without tensors
+    struct.pack("<4sIQQ", b"GGUF", 3, 0, 2)
+    + (_text("general.architecture") + struct.pack("<I", 8) + _text("llama"))
+    + (_text("llama.context_length") + struct.pack("<II", 4, 32768))
+)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Callable[..., str]:
+    """A folder with model files of these names."""
+
+    def make(*names: str) -> str:
+        folder = tmp_path / "models"
+        for name in names:
+            part = folder / ".incoming" / name / "m.gguf"
+            part.parent.mkdir(parents=True)
+            part.write_bytes(HEADER)
+            add_model(folder, name, [part], digests=["0" * 64], source="test")
+        return str(folder)
+
+    return make
+
+
+NOBODY = {"OLLAMA_HOST": "127.0.0.1:1"}
+
+
+async def test_without_a_server_auto_takes_the_users_own_model_and_says_so(own: Callable[..., str]) -> None:
+    settings = Settings(models_path=own("smollm2-135m", "qwen2.5-coder-7b"))
+    preflight(settings, NOBODY)
+    engine = await opened(settings, NOBODY)
+    assert (engine.info.backend, engine.info.model) == ("embedded", "qwen2.5-coder-7b")
+    assert [note.key for note in engine.notes] == ["own_model_chosen"]
+    assert not engine.demo
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "key"),
+    [
+        (Settings(), ["smollm2-135m"], "no_engine"),
+        (Settings(backend="embedded"), ["smollm2-135m"], "no_own_model"),
+        (Settings(backend="embedded"), [], "no_own_model"),
+        (Settings(backend="embedded", model="other"), ["qwen2.5-coder-7b"], "model_not_stored"),
+        (Settings(backend="ollama"), ["qwen2.5-coder-7b"], "no_engine"),
+        (Settings(model="other"), ["qwen2.5-coder-7b"], "no_engine"),
+        (Settings(base_url="http://127.0.0.1:1"), ["qwen2.5-coder-7b"], "engine_unavailable"),
+    ],
+)
+async def test_a_model_file_is_not_taken_where_something_else_was_asked(
+    own: Callable[..., str], settings: Settings, names: list[str], key: str
+) -> None:
+    settings = replace(settings, models_path=own(*names))
+    with pytest.raises(EngineError, match=key):
+        preflight(settings, NOBODY)
+    with pytest.raises(EngineError):
+        await opened(settings, NOBODY)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-coder-7b", "smollm2-135m"])
+async def test_a_model_that_ollama_lacks_is_taken_from_the_folder(
+    serve: Serve, own: Callable[..., str], name: str
+) -> None:
+    server = serve(ollama([tag("llama3:8b")]))
+    environ = {"OLLAMA_HOST": server.url.removeprefix("http://")}
+    folder = own("qwen2.5-coder-7b", "smollm2-135m")
+    named = await opened(Settings(model=name, models_path=folder), environ)
+    assert (named.info.backend, named.info.model) == ("embedded", name)
+    free = await opened(Settings(models_path=folder), environ)
+    assert (free.info.backend, free.info.model) == ("ollama", "llama3:8b")
+
+
+@pytest.mark.parametrize("backend", ["auto", "embedded"])
+async def test_a_path_to_a_model_file_is_enough(tmp_path: Path, backend: str) -> None:
+    file = tmp_path / "my.gguf"
+    file.write_bytes(HEADER)
+    settings = Settings(model=str(file), backend=backend)  # type: ignore[arg-type]
+    engine = await opened(settings, NOBODY)
+    assert engine.info.backend == "embedded"
+    assert engine.info.model_digest.startswith("sampled:")
+
+
+async def test_the_demo_model_gets_little_at_a_time(own: Callable[..., str]) -> None:
+    folder = own("smollm2-135m")
+    engine = await opened(Settings(backend="embedded", model="smollm2-135m", models_path=folder), NOBODY)
+    assert engine.demo
+    assert engine.model.context == 4096
