@@ -25,7 +25,7 @@ from review_agent.agent.errors import EngineRejected, PromptTooLong
 from review_agent.agent.prompt import BRIEF, answer_schema
 from review_agent.agent.settings import Settings
 from review_agent.tools.backends import Backend, ChatRequest, Done, Message
-from review_agent.tools.backends.embedded import EmbeddedBackend
+from review_agent.tools.backends.embedded import CHILD, EmbeddedBackend, Launch
 from review_agent.tools.model_store import StoredModel, find_model
 
 MODEL = "smollm2-135m"
@@ -96,6 +96,13 @@ def wait_for_child(process: subprocess.Popen[bytes]) -> psutil.Process:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     raise AssertionError("no engine was started")
+
+
+def wait_for_question(engine: psutil.Process) -> None:
+    """The port is open while the model loads; a connection that stays is a question."""
+    while not any(row.status == psutil.CONN_ESTABLISHED for row in engine.net_connections()):
+        time.sleep(0.05)
+    time.sleep(0.5)
 
 
 def gone(process: psutil.Process, seconds: float = 3.0) -> bool:
@@ -227,11 +234,35 @@ def test_the_engine_goes_with_its_parent(
     run = own.start("run", demo, *ENGINE, "--fresh")
     engine = wait_for_child(run)
     if when == "asking":
-        while not engine.net_connections():
-            time.sleep(0.05)
+        wait_for_question(engine)
     run.send_signal(number)
     _, err = run.communicate(timeout=30)
     assert run.returncode == code, err.decode()
+    assert gone(engine)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_an_engine_that_loads_for_ever_goes_with_a_killed_parent(tmp_path: Path) -> None:
+    """A named pipe as model file: the load never ends, and no Python thread can run meanwhile."""
+    os.mkfifo(tmp_path / "model.gguf")
+    launch = Launch(str(tmp_path / "model.gguf"), "m", 512, 1, "k").line()
+    script = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-P', sys.argv[1]], stdin=-1, stdout=-3, stderr=-3)\n"
+        f"child.stdin.write({launch!r}); child.stdin.flush()\n"
+        "print(child.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(CHILD)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    engine = psutil.Process(int(parent.stdout.readline()))
+    for _ in range(200):
+        if any("xllamacpp" in row.path for row in engine.memory_maps()):
+            break
+        time.sleep(0.05)
+    time.sleep(1)
+    assert engine.is_running()
+    parent.kill()
+    parent.communicate()
     assert gone(engine)
 
 
@@ -243,8 +274,7 @@ def test_ctrl_c_at_the_terminal_leaves_a_report_and_no_process(own: Cli, demo: P
         start_new_session=True,
     )  # fmt: skip
     engine = wait_for_child(run)
-    while not engine.net_connections():
-        time.sleep(0.05)
+    wait_for_question(engine)
     os.killpg(run.pid, signal.SIGINT)
     out, err = run.communicate(timeout=30)
     assert run.returncode == 130
@@ -256,9 +286,7 @@ def test_ctrl_c_at_the_terminal_leaves_a_report_and_no_process(own: Cli, demo: P
 def test_the_demo_repository_whole_with_the_engine_killed_in_the_middle(own: Cli, demo: Path) -> None:
     run = own.start("run", demo, *ENGINE, "--format", "json")
     engine = wait_for_child(run)
-    while not engine.net_connections():
-        time.sleep(0.05)
-    time.sleep(3)
+    wait_for_question(engine)
     engine.kill()
     out, err = run.communicate(timeout=600)
     assert run.returncode == 0, err.decode()
