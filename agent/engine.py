@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable, UsageError
 from review_agent.agent.models import EngineInfo, Note, TrustClass
-from review_agent.agent.settings import Settings
+from review_agent.agent.settings import DEFAULTS, Settings
 from review_agent.tools.backends import Backend, ModelInfo
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
 
 if TYPE_CHECKING:
+    from review_agent.tools.hardware import Hardware
     from review_agent.tools.model_store import StoredModel
 
 EMBEDDED_SLOTS = 2
 DEMO_CONTEXT = 4096
 LM_STUDIO = "http://127.0.0.1:1234/v1"
-DEMO_MODELS = re.compile(r"smollm2?[:-]135m", re.I)
-_EMBEDDING = re.compile(r"embed|bge-|minilm|rerank", re.I)
+_DEMO_NAME = re.compile(r"smollm2?[:-]135m", re.I)
+DEMO_MODELS = _DEMO_NAME
+_DEMO_BELOW_B = 0.3  # billions of parameters: SmolLM2-135M under any name
+EMBEDDING_NAME = re.compile(r"embed|bge-|minilm|rerank", re.I)
+_EMBEDDING = EMBEDDING_NAME
 _CODE = re.compile(r"coder|code|devstral|gpt-oss|qwen3|glm-4", re.I)
 
 
@@ -36,7 +40,12 @@ class Engine:
 
     @property
     def demo(self) -> bool:
-        return bool(DEMO_MODELS.search(self.model.name))
+        return is_demo(self.model.name, self.model.parameters)
+
+
+def is_demo(name: str, parameters: float) -> bool:
+    """Whether a model can only show what a report looks like. `parameters` in billions, 0 = unknown."""
+    return bool(_DEMO_NAME.search(name)) or 0 < parameters < _DEMO_BELOW_B
 
 
 def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -111,12 +120,12 @@ def _own_models(settings: Settings) -> list[StoredModel]:
     own = list_models(_models_folder(settings))
     if settings.model:
         return [model for model in own if model.name == settings.model]
-    return [model for model in own if not DEMO_MODELS.search(model.name)]
+    return [model for model in own if not is_demo(model.name, model.parameters)]
 
 
 def _best_own(own: list[StoredModel]) -> StoredModel:
-    memory = _memory_bytes()
-    return max(own, key=lambda model: _rank(_info_of(model), memory))
+    chosen = _best([_info_of(model) for model in own])
+    return next(model for model in own if model.name == chosen.name)
 
 
 def _info_of(stored: StoredModel) -> ModelInfo:
@@ -148,7 +157,7 @@ def _embedded(settings: Settings, stored: StoredModel) -> Engine:
 
 def _hurried(model: ModelInfo) -> ModelInfo:
     """The demo model in small bites: reading costs the square of the context; a demo must end in minutes."""
-    if not DEMO_MODELS.search(model.name):
+    if not is_demo(model.name, model.parameters):
         return model
     return replace(model, context=min(model.context or DEMO_CONTEXT, DEMO_CONTEXT))
 
@@ -211,11 +220,19 @@ def _trusted(url: str, settings: Settings) -> Endpoint:
 
 
 def _ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> Backend:
+    from platformdirs import user_state_path
+
     from review_agent.tools.backends.ollama import OllamaBackend
 
     key = _key(settings, environ)
     client = make_client(endpoint, stall_seconds=settings.request_timeout, api_key=key)
-    return OllamaBackend(client, endpoint, keep_alive=settings.keep_alive)
+    return OllamaBackend(
+        client,
+        endpoint,
+        keep_alive=settings.keep_alive,
+        unload=settings.keep_alive == DEFAULTS.keep_alive,  # who chose a time wants the model kept for it
+        state=user_state_path("review-agent"),
+    )
 
 
 def _openai(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> Backend:
@@ -241,7 +258,7 @@ async def _model(backend: Backend, wanted: str) -> tuple[ModelInfo, tuple[Note, 
     installed = await backend.models()
     usable: list[ModelInfo] = []
     for listed in installed:
-        if listed.remote or _EMBEDDING.search(listed.name) or DEMO_MODELS.search(listed.name):
+        if listed.remote or EMBEDDING_NAME.search(listed.name) or is_demo(listed.name, listed.parameters):
             continue
         model = await backend.describe(listed.name)
         if not model.remote and (not model.capabilities or "completion" in model.capabilities):
@@ -249,26 +266,30 @@ async def _model(backend: Backend, wanted: str) -> tuple[ModelInfo, tuple[Note, 
     if not usable:
         names = ", ".join(sorted(model.name for model in installed)) or "-"
         raise ModelMissing("no_usable_model", url=backend.endpoint.url, installed=names)
-    memory = _memory_bytes()
-    best = max(usable, key=lambda model: _rank(model, memory))
+    best = _best(usable)
     note = Note("model_chosen", {"model": best.name, "count": len(usable)})
     return best, (note,)
 
 
-def _rank(model: ModelInfo, memory: int) -> tuple[bool, bool, float, str]:
-    """Fits this machine, then made for code, then larger; of those too large the smallest; then by name."""
-    size = model.parameters or model.size / 6e8
-    if model.size * 1.2 + 1e9 > memory:
-        return (False, False, -size, model.name)
-    return (True, bool(_CODE.search(model.name)), size, model.name)
+def _rank(model: ModelInfo, hardware: Hardware) -> tuple[bool, bool, bool, bool, float, str]:
+    """Best last: fits this machine, answers in bearable time, is large enough to find something, made for code.
+
+    Then the larger, of those too large the smaller; then by name.
+    """
+    from review_agent.agent.advisor import PATIENT_B, USEFUL_B, Fit, fit_of, guessed_kv, need
+    from review_agent.tools.catalog import find
+
+    known = find(model.name)
+    billions = model.parameters or model.size / 6e8
+    fit = fit_of(need(model.size, known.kv_bytes_per_token if known else guessed_kv(billions)), hardware)
+    if fit is Fit.NO:
+        return (False, False, False, False, -billions, model.name)
+    bearable = fit is Fit.GPU or (known.active_b if known else billions) <= PATIENT_B
+    return (True, bearable, billions >= USEFUL_B, bool(_CODE.search(model.name)), billions, model.name)
 
 
-def _memory_bytes() -> int:
-    """Main memory a model may take. Video memory is not counted here: a model that fits it fits here too,
-    on the machines this is for."""
-    import os
+def _best(models: Sequence[ModelInfo]) -> ModelInfo:
+    from review_agent.tools.hardware import detect
 
-    try:
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.8)
-    except (ValueError, OSError):
-        return 8 * 10**9
+    hardware = detect()
+    return max(models, key=lambda model: _rank(model, hardware))

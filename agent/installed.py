@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from review_agent.agent.advisor import NUM_CTX, Fit, fit_of, guessed_kv, need
-from review_agent.agent.engine import DEMO_MODELS
+from review_agent.agent.engine import is_demo
 from review_agent.agent.errors import EngineError
 from review_agent.agent.models import TrustClass
 from review_agent.agent.settings import Settings
@@ -128,11 +128,11 @@ def _of_ollama(model: ModelInfo, hardware: Hardware) -> Installed:
     kv = known.kv_bytes_per_token if known else guessed_kv(model.parameters)
     runs_here = bool(model.size) and not model.remote
     fit = fit_by_size(model.size, kv, hardware)[1] if runs_here else None
-    demo = bool(DEMO_MODELS.search(model.name))
+    demo = is_demo(model.name, model.parameters)
     return Installed(model.name, "ollama", model.size, model.context, fit, demo, model.remote)
 
 
 def _of_store(model: StoredModel, hardware: Hardware) -> Installed:
     fit = fit_by_size(model.size, model.kv_bytes_per_token, hardware)[1]
-    demo = bool(DEMO_MODELS.search(model.name))
+    demo = is_demo(model.name, model.parameters)
     return Installed(model.name, "embedded", model.size, model.context, fit, demo)
