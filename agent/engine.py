@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from review_agent.tools.hardware import Hardware
     from review_agent.tools.model_store import StoredModel
 
-EMBEDDED_SLOTS = 2
 DEMO_CONTEXT = 4096
 LM_STUDIO = "http://127.0.0.1:1234/v1"
 _DEMO_NAME = re.compile(r"smollm2?[:-]135m", re.I)
@@ -148,11 +147,19 @@ def _embedded(settings: Settings, stored: StoredModel) -> Engine:
         stored.file,
         model,
         context=choose_context(model.context, settings.num_ctx or None),
-        slots=settings.concurrency or EMBEDDED_SLOTS,
+        slots=settings.concurrency or _slots(),
         stall_seconds=settings.request_timeout,
     )
     notes = () if settings.model else (Note("own_model_chosen", {"model": model.name}),)
     return Engine(backend, model, EngineInfo("local", backend.name, model.name, model.digest), notes)
+
+
+def _slots() -> int:
+    """A processor is busy with one prompt, and a second slot would have to read the common prefix again."""
+    from review_agent.tools.hardware import detect
+
+    hardware = detect()
+    return 2 if hardware.gpus or hardware.unified else 1
 
 
 def _hurried(model: ModelInfo) -> ModelInfo:
