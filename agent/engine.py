@@ -15,16 +15,15 @@ from review_agent.tools.backends import Backend, ModelInfo
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
 
 if TYPE_CHECKING:
+    from review_agent.tools.backends.ollama import OllamaBackend
     from review_agent.tools.hardware import Hardware
     from review_agent.tools.model_store import StoredModel
 
 DEMO_CONTEXT = 4096
 LM_STUDIO = "http://127.0.0.1:1234/v1"
 _DEMO_NAME = re.compile(r"smollm2?[:-]135m", re.I)
-DEMO_MODELS = _DEMO_NAME
 _DEMO_BELOW_B = 0.3  # billions of parameters: SmolLM2-135M under any name
 EMBEDDING_NAME = re.compile(r"embed|bge-|minilm|rerank", re.I)
-_EMBEDDING = EMBEDDING_NAME
 _CODE = re.compile(r"coder|code|devstral|gpt-oss|qwen3|glm-4", re.I)
 
 
@@ -204,19 +203,21 @@ async def _reachable(backend: Backend) -> Backend:
 
 
 async def _speaks_ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether an address given without a backend is an Ollama server. ModelUnavailable goes through."""
+    """Whether an address given without a backend is an Ollama server. ModelUnavailable goes through.
+
+    LM Studio answers any path with 200 and an error object, so it is the version that tells.
+    """
     if endpoint.url.endswith("/v1"):
         return False
     probe = _ollama(endpoint, settings, environ)
     try:
-        await probe.models()
+        return bool(await probe.version())
     except ModelUnavailable:
         raise
     except EngineError:
         return False
     finally:
         await probe.aclose()
-    return True
 
 
 def _trusted(url: str, settings: Settings) -> Endpoint:
@@ -226,7 +227,7 @@ def _trusted(url: str, settings: Settings) -> Endpoint:
     return endpoint
 
 
-def _ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> Backend:
+def _ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> OllamaBackend:
     from platformdirs import user_state_path
 
     from review_agent.tools.backends.ollama import OllamaBackend

@@ -87,6 +87,7 @@ def serve() -> Iterator[Serve]:
 def ollama(tags: list[dict[str, object]], shows: Mapping[str, object] | None = None) -> dict[str, object]:
     usual = {"capabilities": ["completion"], "model_info": {"a.context_length": 32768}}
     return {
+        "/api/version": {"version": "0.34.4"},
         "/api/tags": {"models": tags},
         "/api/show": lambda body: (shows or {}).get(body["model"], usual),
     }
@@ -171,6 +172,13 @@ async def test_a_server_that_is_not_ollama_is_spoken_to_in_openai(
     server = serve(OPENAI)
     engine = await opened(Settings(backend=backend, base_url=server.url + path))  # type: ignore[arg-type]
     assert (engine.info.backend, engine.model.name, engine.model.context) == (kind, "qwen", 8192)
+
+
+async def test_a_server_that_says_200_to_any_path_is_no_ollama(serve: Serve) -> None:
+    said = {"error": "Unexpected endpoint or method. (GET /api/version)"}
+    routes = {path: said for path in ("/api/version", "/api/tags", "/api/ps")}
+    engine = await opened(Settings(base_url=serve({**OPENAI, **routes}).url))
+    assert engine.info.backend == "openai"
 
 
 async def test_ollama_that_was_named_is_not_taken_for_something_else(serve: Serve) -> None:
