@@ -280,7 +280,7 @@ async def _model(backend: Backend, wanted: str) -> tuple[ModelInfo, tuple[Note, 
 
 
 def _rank(model: ModelInfo, hardware: Hardware) -> tuple[bool, bool, bool, bool, float, str]:
-    """Best last: fits this machine, answers in bearable time, is large enough to find something, made for code.
+    """Best last: fits this machine, answers in bearable time, large enough to find something, made for code.
 
     Then the larger, of those too large the smaller; then by name.
     """
