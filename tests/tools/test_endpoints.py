@@ -32,28 +32,80 @@ LOOPBACK, LAN, CLOUD = TrustClass.LOOPBACK, TrustClass.LAN, TrustClass.CLOUD
         ("[::1]:8080", "http://[::1]:8080"),
         ("[::1]", "http://[::1]:11434"),
         ("::1", "http://[::1]:11434"),
-        ("[::]:8080", "http://127.0.0.1:8080"),
-        ("::", "http://127.0.0.1:11434"),
+        ("[::1", "http://[::1]:11434"),
+        ("[::]:8080", "http://[::1]:8080"),
+        ("::", "http://[::1]:11434"),
+        ("0:0:0:0:0:0:0:0", "http://[::1]:11434"),
+        ("[::ffff:0.0.0.0]:8080", "http://127.0.0.1:8080"),
+        ("fd00::5", "http://[fd00::5]:11434"),
+        ("[gpu-box]:8080", "http://gpu-box:8080"),
         ("http://gpu-box", "http://gpu-box:80"),
         ("https://gpu-box", "https://gpu-box:443"),
-        ("HTTPS://gpu-box", "https://gpu-box:443"),
+        ("HTTPS://gpu-box", "https://gpu-box:11434"),  # Go looks for a small `https`
+        ("http://", "http://127.0.0.1:80"),
+        ("https://:8443", "https://127.0.0.1:8443"),
+        ("ollama.com", "https://ollama.com:443"),
+        ("ollama.com:80", "http://ollama.com:80"),
         ("http://gpu-box:8080", "http://gpu-box:8080"),
         ("http://gpu-box:8080/", "http://gpu-box:8080"),
         ("https://gpu-box/ollama/", "https://gpu-box:443/ollama"),
         ("gpu-box:8080/a/b", "http://gpu-box:8080/a/b"),
+        ("gpu-box/", "http://gpu-box:11434"),
+        ("/a", "http://127.0.0.1:11434/a"),
+        ("http://gpu-box//a//", "http://gpu-box:80/a"),
         ("http://0.0.0.0", "http://127.0.0.1:80"),
         ("http://[::1]", "http://[::1]:80"),
         (' "gpu-box:8080" ', "http://gpu-box:8080"),
         ("'http://gpu-box:8080'", "http://gpu-box:8080"),
+        ("\" 'gpu-box' \"", "http://'gpu-box':11434"),  # trimmed once
+        ("\"'gpu-box'\"", "http://gpu-box:11434"),
         ("gpu-box:port", "http://gpu-box:11434"),
         ("gpu-box:99999", "http://gpu-box:11434"),
+        ("gpu-box:65535", "http://gpu-box:65535"),
+        ("gpu-box:65536", "http://gpu-box:11434"),
+        ("gpu-box:99999999999999999999", "http://gpu-box:11434"),
+        ("gpu-box:0", "http://gpu-box:0"),
+        ("gpu-box:080", "http://gpu-box:80"),
+        ("gpu-box:", "http://gpu-box:11434"),
         ("gpu-box:-1", "http://gpu-box:11434"),
+        ("gpu-box:+80", "http://gpu-box:11434"),
+        ("[::1]:port", "http://[::1]:11434"),
+        ("https://gpu-box:port", "https://gpu-box:443"),
         ("http://gpu-box:x", "http://gpu-box:80"),
         ("gpu-box:８０", "http://gpu-box:11434"),
     ],
 )
 def test_what_ollama_host_means(value: str | None, url: str) -> None:
     assert ollama_url(value) == url
+
+
+@pytest.mark.parametrize(
+    ("value", "trust"),
+    [
+        (None, LOOPBACK),
+        ("0.0.0.0", LOOPBACK),
+        ("[::]:8080", LOOPBACK),
+        (":8080", LOOPBACK),
+        ("/a", LOOPBACK),
+        ("gpu-box", LAN),
+        ("ollama.com", CLOUD),
+        # what has no meaning, or a zone, is named as it stands
+        ("fe80::1%eth0", None),
+        ("[fe80::1%eth0]:8080", None),
+        ("[::1]8080", None),
+        ("gpu-box:1:2", None),
+        ("user@gpu-box", None),
+        ("gpu box", None),
+        ("ftp://gpu-box", None),
+        ("://gpu-box", None),
+    ],
+)
+def test_where_ollama_host_leads(value: str | None, trust: TrustClass | None) -> None:
+    if trust is None:
+        with pytest.raises(ConfigError, match="bad_url"):
+            make_endpoint(ollama_url(value), ["gpu-box"])
+    else:
+        assert make_endpoint(ollama_url(value), ["gpu-box"]).trust is trust
 
 
 @pytest.mark.parametrize(

@@ -5,36 +5,63 @@ https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from enum import Enum, auto
+from typing import Annotated
 
 import httpx
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from review_agent.agent.errors import EngineFault, EngineRejected, ModelMissing, PromptTooLong
+from review_agent.agent.errors import (
+    AnswerUnreadable,
+    EngineError,
+    EngineFault,
+    EngineRejected,
+    ModelMissing,
+    PromptTooLong,
+)
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
-from review_agent.tools.backends.wire import Shape, get_json, is_too_long, lines
+from review_agent.tools.backends.listing import LLAMA_CPP, VLLM, Listing
+from review_agent.tools.backends.wire import Shape, check_whole, is_too_long, lines
 from review_agent.tools.endpoints import Endpoint
 
+_BROKEN = ("abort", "error")  # finish reasons of an answer that the server gave up
+_CRASHED = re.compile(r"\bcrashed\b|model unloaded|exit code", re.I)
+_MAX_THOUGHTS = 200_000  # characters kept
+_Text = Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else "")]
 
-class _Model(Shape):
-    id: str
-    max_model_len: int | None = None  # vLLM
-    max_context_length: int | None = None  # LM Studio
+
+class _Wish(Enum):
+    """What we ask for beyond the plainest form of the protocol: a server may refuse it."""
+
+    THINKING = auto()  # that the model does not
+    USAGE = auto()
+    SCHEMA = auto()
+    MAX_TOKENS = auto()  # newer servers call it `max_completion_tokens`
 
 
-class _Models(Shape):
-    data: list[_Model] = Field(default_factory=list)
+_ALL = frozenset(_Wish)
+_NAMES = {
+    _Wish.THINKING: re.compile(r"chat_template|enable_thinking|reasoning_effort", re.I),
+    _Wish.USAGE: re.compile(r"stream_options|include_usage", re.I),
+    _Wish.SCHEMA: re.compile(r"response_format|schema|grammar|guided|structured|outlines", re.I),
+    _Wish.MAX_TOKENS: re.compile(r"max_completion_tokens", re.I),
+}
 
 
 class _Said(Shape):
-    content: str | None = None
+    content: str = ""
+    reasoning_content: _Text = ""
+    reasoning: _Text = ""
 
 
 class _Choice(Shape):
     delta: _Said = Field(default_factory=_Said)
-    finish_reason: str | None = None
+    finish_reason: str = ""
 
 
 class _Usage(Shape):
@@ -58,85 +85,138 @@ class OpenAIBackend:
     ) -> None:
         self._http = http
         self._extra = dict(extra or {})
-        self._root = "" if endpoint.url.endswith("/v1") else "/v1"
-        self._plain = False  # the server refused `response_format`; remembered for the run
+        self._listing = Listing(http, endpoint.url)
+        self._refused: frozenset[_Wish] = frozenset()  # by this server; remembered for the run
         self.endpoint = endpoint
+
+    @property
+    def server(self) -> str:
+        """Its product name as far as its list of models told it: vLLM, llama.cpp, LM Studio, or ''."""
+        return self._listing.server
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    async def version(self) -> str:
+        """'' when the server does not tell. Never raises."""
+        return await self._listing.version()
+
     async def models(self) -> list[ModelInfo]:
-        data = await get_json(self._http, f"{self._root}/models")
-        try:
-            listed = _Models.model_validate(data).data
-        except ValidationError as exc:
-            raise EngineFault("engine_not_protocol", url=self.endpoint.url) from exc
-        return [
-            ModelInfo(
-                name=model.id,
-                context=model.max_model_len or model.max_context_length or 0,
-                capabilities=frozenset({"completion"}),
-            )
-            for model in listed
-        ]
+        return await self._listing.models()
 
     async def describe(self, model: str) -> ModelInfo:
-        known = {info.name: info for info in await self.models()}
-        if model not in known:
-            raise ModelMissing("model_missing", model=model, installed=", ".join(sorted(known)) or "-")
-        return known[model]
+        found, names = await self._listing.find(model)
+        if found is None:
+            listed = ", ".join(names) or "-"
+            raise ModelMissing("model_not_served", model=model, url=self.endpoint.url, installed=listed)
+        return found
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
-        if not self._plain:
+        """As the protocol says. Raises AnswerUnreadable when the model did nothing but think."""
+        asked = self._wishes()
+        while True:
+            said = False
             try:
-                async with aclosing(self._stream(request, plain=False)) as events:
+                async with aclosing(self._answer(request, asked)) as events:
                     async for event in events:
+                        said = True
+                        self._refused |= _ALL - asked - self._unasked()  # so it was that
                         yield event
                 return
-            except PromptTooLong:
-                raise
-            except EngineRejected as exc:  # a status: nothing was streamed yet
-                if exc.fields.get("status") not in (400, 422):
-                    raise
-        async with aclosing(self._stream(request, plain=True)) as events:
-            async for event in events:
-                self._plain = True  # so it was `response_format` that the server refused
-                yield event
+            except EngineError as exc:
+                error = self._meaning(exc)
+                fewer = asked - _refused_by(error, asked)
+                if said or fewer == asked:
+                    raise error from exc
+            asked = fewer
 
-    async def _stream(self, request: ChatRequest, *, plain: bool) -> AsyncGenerator[Delta | Done, None]:
+    def _wishes(self) -> frozenset[_Wish]:
+        return _ALL - self._refused - self._unasked()
+
+    def _unasked(self) -> frozenset[_Wish]:
+        """Only these two are known to read what switches thinking off; LM Studio ignores it."""
+        if self.server in (VLLM, LLAMA_CPP) and "chat_template_kwargs" not in self._extra:
+            return frozenset()
+        return frozenset({_Wish.THINKING})
+
+    async def _answer(
+        self, request: ChatRequest, asked: frozenset[_Wish]
+    ) -> AsyncGenerator[Delta | Done, None]:
+        finish, usage, thoughts, said = "", _Usage(), "", False
+        async with aclosing(self._chunks(self._body(request, asked))) as chunks:
+            async for chunk in chunks:
+                usage = chunk.usage or usage
+                for choice in chunk.choices[:1]:
+                    delta = choice.delta
+                    if len(thoughts) < _MAX_THOUGHTS:
+                        thoughts += delta.reasoning_content or delta.reasoning
+                    if delta.content:
+                        said = said or not delta.content.isspace()
+                        yield Delta(delta.content)
+                    finish = choice.finish_reason or finish
+        if not finish or finish in _BROKEN:
+            raise EngineFault("engine_cut_stream", url=self.endpoint.url)
+        self._check_whole(usage, request, empty=not said and not thoughts)
+        if thoughts and not said:
+            yield Delta(_answer_in(thoughts))
+        yield Done("length" if finish == "length" else "stop", usage.prompt_tokens, usage.completion_tokens)
+
+    def _body(self, request: ChatRequest, asked: frozenset[_Wish]) -> dict[str, object]:
+        limit = "max_tokens" if _Wish.MAX_TOKENS in asked else "max_completion_tokens"
         body: dict[str, object] = {
             **self._extra,
             "model": request.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            "max_tokens": request.max_answer,
+            limit: max(1, request.max_answer),
             "temperature": 0,
             "stream": True,
         }
-        if not plain:
+        if _Wish.THINKING in asked:
+            body |= self._unthinking(request.model)
+        if _Wish.USAGE in asked:
             body["stream_options"] = {"include_usage": True}
+        if _Wish.SCHEMA in asked:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "review", "strict": True, "schema": request.schema},
             }
-        finish, usage = "", _Usage()
-        async with aclosing(lines(self._http, f"{self._root}/chat/completions", body)) as rows:
-            async for raw in rows:
-                if raw.startswith((b":", b"event:", b"id:", b"retry:")):
-                    continue
-                if not raw.startswith(b"data:"):
-                    raise EngineFault("engine_not_protocol", url=self.endpoint.url)
-                data = raw[5:].strip()
-                if data == b"[DONE]":
-                    break
-                chunk = self._chunk(data)
-                usage = chunk.usage or usage
-                for choice in chunk.choices[:1]:
-                    if choice.delta.content:
-                        yield Delta(choice.delta.content)
-                    finish = choice.finish_reason or finish
-        if not finish:
-            raise EngineFault("engine_cut_stream", url=self.endpoint.url)
-        yield Done("length" if finish == "length" else "stop", usage.prompt_tokens, usage.completion_tokens)
+        return body
+
+    def _unthinking(self, model: str) -> dict[str, object]:
+        """Thoughts take minutes and are not bounded by the schema. gpt-oss knows levels only.
+
+        https://docs.vllm.ai/en/latest/features/reasoning_outputs.html
+        """
+        if "gpt-oss" not in model.lower():
+            return {"chat_template_kwargs": {"enable_thinking": False}}
+        if self.server == VLLM:
+            return {"reasoning_effort": "low"}
+        return {"chat_template_kwargs": {"reasoning_effort": "low"}}
+
+    async def _chunks(self, body: dict[str, object]) -> AsyncGenerator[_Chunk, None]:
+        """Server-sent events with data. Comments keep a connection open, but they are no progress."""
+        async with aclosing(lines(self._http, f"{self._listing.prefix}/chat/completions", body)) as rows:
+            while True:
+                try:
+                    async with asyncio.timeout(self._http.timeout.read):
+                        data = await self._data(rows)
+                except TimeoutError as exc:
+                    raise EngineFault("engine_stalled", url=self.endpoint.url) from exc
+                if data in (b"", b"[DONE]"):
+                    return
+                yield self._chunk(data)
+
+    async def _data(self, rows: AsyncGenerator[bytes, None]) -> bytes:
+        """The next event's data; b'' at the end."""
+        async for raw in rows:
+            if raw.startswith(b"data:"):
+                if data := raw[5:].strip():
+                    return data
+            elif not raw.startswith((b":", b"event:", b"id:", b"retry:")):
+                if raw.startswith(b"{"):
+                    self._chunk(raw)  # LM Studio names an error under 200
+                raise EngineFault("engine_not_protocol", url=self.endpoint.url)
+        return b""
 
     def _chunk(self, data: bytes) -> _Chunk:
         try:
@@ -145,8 +225,51 @@ class OpenAIBackend:
             raise EngineFault("engine_not_protocol", url=self.endpoint.url) from exc
         if chunk.error is not None:
             found = chunk.error.get("message", "") if isinstance(chunk.error, dict) else chunk.error
-            detail = str(found)[:300]
-            if is_too_long(detail):
-                raise PromptTooLong("prompt_too_long", url=self.endpoint.url, detail=detail)
-            raise EngineFault("engine_said", url=self.endpoint.url, detail=detail)
+            raise EngineFault("engine_said", url=self.endpoint.url, detail=str(found)[:300])
         return chunk
+
+    def _meaning(self, exc: EngineError) -> EngineError:
+        """An older llama.cpp says with 500, others within the stream, that the prompt is too long; LM Studio
+        says with 400 that its model crashed, and loads it again for the next request.
+        """
+        detail = str(exc.fields.get("detail", ""))
+        if isinstance(exc, EngineFault) and is_too_long(detail):
+            return PromptTooLong("prompt_too_long", url=self.endpoint.url, detail=detail)
+        if exc.fields.get("status") == 400 and _CRASHED.search(detail):
+            return EngineFault("engine_said", url=self.endpoint.url, detail=detail)
+        return exc
+
+    def _check_whole(self, usage: _Usage, request: ChatRequest, *, empty: bool) -> None:
+        """LM Studio was seen to answer a prompt over its context with nothing.
+
+        https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2339
+        """
+        read = usage.prompt_tokens
+        check_whole(read, request.prompt_estimate)
+        if empty and read + usage.completion_tokens >= request.num_ctx:
+            detail = f"{read} + {usage.completion_tokens} >= {request.num_ctx}"
+            raise PromptTooLong("prompt_too_long", url=self.endpoint.url, detail=detail)
+
+
+def _refused_by(error: EngineError, asked: frozenset[_Wish]) -> frozenset[_Wish]:
+    """Which wishes an error refuses: those it names; of a refusal that names none, perhaps any.
+
+    A prompt that is too long has no status here, and so refuses nothing.
+    """
+    detail = str(error.fields.get("detail", ""))
+    named = frozenset(wish for wish in asked if _NAMES[wish].search(detail))
+    if isinstance(error, EngineRejected) and error.fields.get("status") in (400, 422):
+        return named or asked - {_Wish.MAX_TOKENS}
+    return named if isinstance(error, EngineFault) else frozenset()
+
+
+def _answer_in(thoughts: str) -> str:
+    """The answer among what a server called thoughts: LM Studio, and vLLM with an unfit parser, take one that
+    the schema shaped for those. Raises AnswerUnreadable for real thoughts.
+
+    https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/1773
+    https://github.com/vllm-project/vllm/issues/19222
+    """
+    if thoughts.lstrip().startswith("{"):
+        return thoughts
+    raise AnswerUnreadable("answer_only_reasoning")

@@ -140,6 +140,16 @@ def refusal(response: httpx.Response, body: bytes, url: str) -> Exception:
     return EngineRejected(key, url=url, status=status, detail=said)
 
 
+def check_whole(read: int, estimate: int) -> None:
+    """A server may cut a prompt in silence: it then read far fewer tokens than we sent. 0 read = not told.
+
+    Our estimate is 0.7 to 1.5 times what SmolLM2 counts, and up to 2.5 times for larger vocabularies, so only
+    a count below a quarter of it proves a cut.
+    """
+    if read and read * 4 < estimate:
+        raise PromptTooLong("prompt_was_cut", sent=estimate, read=read)
+
+
 def is_too_long(said: str) -> bool:
     """Whether a server's sentence says that the prompt does not fit; "context deadline exceeded" does not."""
     return _TOO_LONG.search(said) is not None
@@ -151,7 +161,11 @@ def _said(body: bytes) -> str:
         data = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    error = data.get("error") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return ""
+    error = (
+        data.get("error") or data.get("message") or data.get("detail")
+    )  # the latter two: older vLLM, FastAPI
     if isinstance(error, dict):
         error = error.get("message")
     return error[:300] if isinstance(error, str) else ""
