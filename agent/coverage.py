@@ -21,6 +21,10 @@ from review_agent.agent.models import (
 from review_agent.agent.units import CUT
 
 LIMITS = frozenset({"limit_max_files", "limit_max_seconds", "limit_max_tokens"})
+# The server, not the model, is why: no answer came.
+ENGINE_FAILURES = frozenset(
+    f"engine_{what}" for what in ("unavailable", "busy", "fault", "rejected", "stalled", "gave_up")
+)
 OK, COULD_NOT, FINDINGS, INCOMPLETE = 0, 1, 3, 4
 
 
@@ -113,12 +117,16 @@ def judge(
 
 
 def exit_code(report: Report, fail_on: Severity | None) -> int:
-    """3 wins over 4; a limit that stopped the run is 4, however little was reviewed; a demo run is 0 or 3."""
+    """3 wins over 4; a limit that stopped the run is 4, however little was reviewed.
+
+    A demo run is 0 or 3, but not when its engine never answered: that was no run at all.
+    """
     failed = [file for file in report.files if file.status is FileStatus.FAILED]
     demo = report.verdict_reason == "demo_model"
     limited = report.verdict_reason in LIMITS or any(file.reason in LIMITS for file in failed)
     reviewed = report.coverage.files_reviewed or report.coverage.changed_lines_reviewed
-    if failed and not reviewed and not limited and not demo:
+    counts = not demo or all(file.reason in ENGINE_FAILURES for file in failed)
+    if failed and not reviewed and not limited and counts:
         return COULD_NOT
     if fail_on is not None and any(
         verdict.outcome is Outcome.REPORTED and verdict.finding.severity.at_least(fail_on)

@@ -198,10 +198,13 @@ SOME = {REVIEWED: 2, FAILED: 1}
         (4, code({FAILED: 2}, [], reason="limit_max_seconds", stopped="limit_max_seconds")),
         (4, code({FAILED: 2}, [], reason="limit_max_tokens", stopped="limit_max_tokens")),
         (4, code({FAILED: 2}, [], reason="engine_stalled", stopped="limit_max_seconds")),
-        # a demo run: 0 or 3
+        # a demo run: 0 or 3, unless its engine never answered
         (0, code({REVIEWED: 2}, [], demo=True)),
         (0, code(SOME, [], demo=True)),
-        (0, code({FAILED: 2}, [], demo=True)),
+        (0, code({FAILED: 2}, [], reason="truncated", demo=True)),
+        (0, code({FAILED: 2}, [], reason="limit_max_seconds", demo=True)),
+        (0, code(SOME, [], reason="engine_fault", demo=True)),
+        (1, code({FAILED: 2}, [], reason="engine_rejected", demo=True)),
         (0, code(SOME, [], reason="limit_max_files", demo=True)),
         (3, code(SOME, ISSUE, Severity.LOW, demo=True)),
     ],
