@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 REPOSITORY_FILE = ".review-agent.toml"
 MAX_CONFIG_BYTES = 1_000_000
 PREFIX = "REVIEW_AGENT_"
-OTHER_VARIABLES = frozenset({"REVIEW_AGENT_CORPUS", "REVIEW_AGENT_BENCH"})  # ours, but no settings
+OTHER_VARIABLES = frozenset(  # ours, but no settings
+    {f"REVIEW_AGENT_{name}" for name in ("CORPUS", "BENCH", "OLLAMA", "GGUF", "CI_CACHE")}
+)
 
 _BY_NAME = {key.name: key for key in KEYS}
 _BY_SPELLING = {spelling: key for key in KEYS for spelling in (key.name, key.camel)}

@@ -279,10 +279,10 @@ async def _model(backend: Backend, wanted: str) -> tuple[ModelInfo, tuple[Note, 
     return best, (note,)
 
 
-def _rank(model: ModelInfo, hardware: Hardware) -> tuple[bool, bool, bool, bool, float, str]:
-    """Best last: fits this machine, answers in bearable time, large enough to find something, made for code.
-
-    Then the larger, of those too large the smaller; then by name.
+def _rank(model: ModelInfo, hardware: Hardware) -> tuple[bool, bool, bool, bool, bool, float, str]:
+    """Best last: loaded already, where the server tells no sizes; fits this machine; answers in bearable
+    time; is large enough to find something; is made for code. Then the larger, of those too large the
+    smaller; then by name.
     """
     from review_agent.agent.advisor import PATIENT_B, USEFUL_B, Fit, fit_of, guessed_kv, need
     from review_agent.tools.catalog import find
@@ -291,9 +291,10 @@ def _rank(model: ModelInfo, hardware: Hardware) -> tuple[bool, bool, bool, bool,
     billions = model.parameters or model.size / 6e8
     fit = fit_of(need(model.size, known.kv_bytes_per_token if known else guessed_kv(billions)), hardware)
     if fit is Fit.NO:
-        return (False, False, False, False, -billions, model.name)
+        return (False, False, False, False, False, -billions, model.name)
     bearable = fit is Fit.GPU or (known.active_b if known else billions) <= PATIENT_B
-    return (True, bearable, billions >= USEFUL_B, bool(_CODE.search(model.name)), billions, model.name)
+    ready = model.loaded and not model.size  # where sizes are known, the choice does not depend on the moment
+    return (ready, True, bearable, billions >= USEFUL_B, bool(_CODE.search(model.name)), billions, model.name)
 
 
 def _best(models: Sequence[ModelInfo]) -> ModelInfo:

@@ -174,6 +174,25 @@ async def test_a_server_that_is_not_ollama_is_spoken_to_in_openai(
     assert (engine.info.backend, engine.model.name, engine.model.context) == (kind, "qwen", 8192)
 
 
+async def test_what_lm_studio_has_loaded_is_taken_first(serve: Serve) -> None:
+    """It tells no sizes; and a model that it must load first gets a context of its own choice."""
+    names = ("devstral-24b", "qwen2.5-coder-14b")
+    own = [
+        {
+            "id": name,
+            "type": "llm",
+            "state": state,
+            "max_context_length": 32768,
+            "loaded_context_length": 16384,
+        }
+        for name, state in zip(names, ("not-loaded", "loaded"), strict=True)
+    ]
+    listed = [{"id": name, "owned_by": "organization_owner"} for name in names]
+    server = serve({"/v1/models": {"data": listed}, "/api/v0/models": {"data": own}})
+    engine = await opened(Settings(backend="openai", base_url=server.url))
+    assert (engine.model.name, engine.model.context) == ("qwen2.5-coder-14b", 16384)
+
+
 async def test_a_server_that_says_200_to_any_path_is_no_ollama(serve: Serve) -> None:
     said = {"error": "Unexpected endpoint or method. (GET /api/version)"}
     routes = {path: said for path in ("/api/version", "/api/tags", "/api/ps")}
