@@ -14,7 +14,7 @@ from review_agent.agent.units import SYMBOL_TOKENS, Shape
 
 BUCKETS = (8192, 16384, 32768)
 UNITS_PER_REQUEST = 8
-BRIEF_ANSWER = 768  # `prompt.BRIEF` in the worst of tokenizers, three tokens a character
+BRIEF_ANSWER = 640  # `prompt.BRIEF` in the worst of tokenizers, three tokens a character
 LEAST_PIECES, LEAST_CODE = 400, 200
 _ENTRY = re.compile(
     r"(^|/)(main|app|server|index|manage|wsgi|asgi|cli|__main__|program|startup|handler|routes?|views?|api|"

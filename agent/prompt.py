@@ -32,14 +32,15 @@ class Bounds:
 
 
 FULL = Bounds(FINDINGS_PER_REQUEST, 300, 120, 400, 600, 400, 600)
-BRIEF = Bounds(1, 60, 40, 80, 100, 60, 0)
+BRIEF = Bounds(1, 40, 30, 60, 60, 40, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Builds prompts of one run: the language, and guidance that stands in each request.
 
-    `brief` asks for one short finding a request: enough for the demo model, whose words mean nothing.
+    `brief` asks for one short finding a request, in few words: the demo model understands none of them, and
+    each costs time.
     """
 
     lang: str
@@ -52,16 +53,20 @@ class Asker:
         """Digest of everything but the code that shapes an answer: part of the cache key."""
         words = "\0".join(f"{key}={text}" for key, text in sorted(messages(self.lang)["prompt"].items()))
         kind = f"{SCHEMA_VERSION}brief" if self.brief else str(SCHEMA_VERSION)
-        parts = (self.lang, digest(f"review.{self.lang}.md"), words, self.guidance, kind)
+        parts = (self.lang, digest(self._template), words, self.guidance, kind)
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def rules_for(self, path: str) -> str:
         """The user's rules for one path, a line each."""
         return "\n".join(text for globs, text in self.rules if not globs or spec(globs).match_file(path))
 
+    @property
+    def _template(self) -> str:
+        return f"{'demo' if self.brief else 'review'}.{self.lang}.md"
+
     def system(self) -> str:
-        text = load(f"review.{self.lang}.md").strip()
-        if self.guidance:
+        text = load(self._template).strip()
+        if self.guidance and not self.brief:
             fence = _fence(self.guidance)
             text += f"\n\n{say(self.lang, 'prompt', 'guidance')}\n{fence}\n{self.guidance}\n{fence}"
         return text

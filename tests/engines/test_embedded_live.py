@@ -32,25 +32,6 @@ MODEL = "smollm2-135m"
 ENGINE = ("--backend", "embedded", "--model", MODEL)
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the demo model in it, fetched as a user would."""
-    data = tmp_path_factory.mktemp("data")
-    script = Path(sys.executable).parent / "review-agent"
-    done = subprocess.run(
-        [script, "models", "pull", MODEL],
-        env={**os.environ, "XDG_DATA_HOME": str(data)},
-        cwd=data,
-        capture_output=True,
-        timeout=600,
-        check=False,
-    )
-    if done.returncode and not os.environ.get("CI"):
-        pytest.skip(f"no package index to get the model from: {done.stderr.decode()[-300:]}")
-    assert done.returncode == 0, done.stderr.decode()
-    return data
-
-
 @pytest.fixture
 def stored(models: Path) -> StoredModel:
     return find_model(models / "review-agent" / "models", MODEL)
@@ -283,16 +264,12 @@ def test_ctrl_c_at_the_terminal_leaves_a_report_and_no_process(own: Cli, demo: P
     assert gone(engine)
 
 
-def test_the_demo_repository_whole_with_the_engine_killed_in_the_middle(own: Cli, demo: Path) -> None:
-    run = own.start("run", demo, *ENGINE, "--format", "json")
+def test_an_engine_killed_in_the_middle_of_a_run(own: Cli, small: Path) -> None:
+    run = own.start("run", small, *ENGINE, "--format", "json")
     engine = wait_for_child(run)
     wait_for_question(engine)
     engine.kill()
-    out, err = run.communicate(timeout=600)
+    out, err = run.communicate(timeout=200)
     assert run.returncode == 0, err.decode()
     report = json.loads(out)
-    assert report["verdict"] == "not_reviewed"
-    coverage = report["coverage"]
-    assert coverage["files_reviewed"] == coverage["files_selected"] > 20
-    checked = [found["rule_id"] for found in report["findings"] if found["outcome"] == "reported"]
-    assert len(checked) >= 3  # the checks that need no model carry the demo
+    assert (report["verdict"], report["coverage"]["files_reviewed"]) == ("not_reviewed", 2)
