@@ -219,3 +219,18 @@ def test_the_version_changes_with_what_the_model_is_told() -> None:
     assert Asker("en").version == base
     assert Asker("en", rules=RULES).version == base  # rules count for their own paths only
     assert len({base, Asker("zh-CN").version, Asker("en", "a").version, Asker("en", "b\udcff").version}) == 4
+
+
+@pytest.mark.parametrize("lang", ["zh-CN", "en"])
+def test_the_demo_model_is_asked_for_little_in_few_words(lang: str) -> None:
+    full, brief = Asker(lang, "guide"), Asker(lang, "guide", brief=True)
+    assert len(brief.system()) * 4 < len(full.system())
+    assert "guide" not in brief.system()
+    assert brief.version != full.version
+    assert make_budget(brief, 4096).pieces > make_budget(full, 4096).pieces
+    units = [unit("a.py", "x = 1"), unit("b.py", "y = 2")]
+    schema = dict(walk(brief.schema(units)))
+    assert schema["$.findings"]["maxItems"] == 1
+    longest = sum(int(str(part.get("maxLength", 0))) for part in schema.values())
+    assert longest * 3 < make_budget(brief, 4096).answer + 60  # three tokens a character at worst
+    assert brief.schema(units) != full.schema(units) == answer_schema(units)
