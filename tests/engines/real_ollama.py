@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 # The same weights, shown by example to answer in a few words, and spared the long system prompt: seconds instead
-# of minutes. Neither the name nor the size of `LACONIC`, which this store does not know, makes it the demo model: so
-# verdicts and exit codes mean what they say.
-LACONIC, LACONIC_DEMO = "laconic:135m", "smollm2:135m-laconic"
+# of minutes. Neither its name nor its size, which this store does not know, makes it the demo model: so verdicts and
+# exit codes mean what they say.
+LACONIC = "laconic:135m"
 _TEMPLATE = """{{ range .Messages }}{{ if ne .Role "system" }}<|im_start|>{{ .Role }}
 {{ .Content }}<|im_end|>
 {{ end }}{{ end }}<|im_start|>assistant
@@ -55,9 +55,8 @@ class Ollama:
         raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
 
     def add_laconic(self) -> None:
-        made = {"from": self.model, "template": _TEMPLATE, "messages": _EXAMPLE, "stream": False}
-        for name in (LACONIC, LACONIC_DEMO):
-            assert self.ask("/api/create", model=name, **made) == {"status": "success"}
+        made = {"model": LACONIC, "from": self.model, "template": _TEMPLATE, "messages": _EXAMPLE}
+        assert self.ask("/api/create", **made, stream=False) == {"status": "success"}
         store = Path(self.env["OLLAMA_MODELS"])
         file = store / "manifests/registry.ollama.ai/library" / LACONIC.replace(":", "/")
         manifest = json.loads(file.read_text())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from driver import DEMO, Cli
-from real_ollama import LACONIC, LACONIC_DEMO, Ollama
+from real_ollama import LACONIC, Ollama
 
 from review_agent.agent.errors import PromptTooLong
 from review_agent.tools.backends import ChatRequest, Done, Message
@@ -104,7 +104,7 @@ def test_a_model_that_is_missing(own: Cli, ollama: Ollama, demo: Path) -> None:
     assert (done.returncode, done.stdout) == (1, b"")
     [line] = done.stderr.decode().splitlines()
     assert line == (
-        f"错误：没有安装模型 `nope:1b`。已安装：{LACONIC}, {ollama.model}, {LACONIC_DEMO}。可运行 `ollama pull nope:1b` 安装。"
+        f"错误：没有安装模型 `nope:1b`。已安装：{LACONIC}, {ollama.model}。可运行 `ollama pull nope:1b` 安装。"
     )
     assert ollama.loads() == before
 
