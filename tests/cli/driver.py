@@ -102,7 +102,7 @@ class Cli:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=_heeds_ctrl_c,
+            preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - tests start no threads
         )
 
 
