@@ -110,8 +110,11 @@ class Analyzer:
         """
         try:
             answer = await self._answer(units)
-        except PromptTooLong:
-            return await self._smaller(units, kept, splits, "prompt_too_long")
+        except PromptTooLong as exc:
+            got = await self._smaller(units, kept, splits, "prompt_too_long")
+            if splits == 0 and any(analysis.failure == "prompt_too_long" for analysis in got):
+                self.on_fault(exc)  # the sizes; a file carries only the kind of failure
+            return got
         except AnswerUnreadable as exc:
             self.health.garbled()
             return [Analysis(unit, failure=exc.key) for unit in units]

@@ -408,3 +408,14 @@ def test_the_request_keeps_its_bounds() -> None:
 def _first_code(request: ChatRequest) -> str:
     line = next(row for row in request.messages[-1].content.splitlines() if "= compute(" in row)
     return line.split(" + ", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"), [([PromptTooLong("sizes")], ["sizes"]), ([PromptTooLong("sizes"), CLEAN], [])]
+)
+def test_a_prompt_that_never_fits_is_explained(script: list[str | Exception], expected: list[str]) -> None:
+    told: list[str] = []
+    asking = analyzer(Scripted(script))
+    asking.on_fault = lambda fault: told.append(fault.key)
+    ask(asking, long_unit("a.py"))
+    assert told == expected
