@@ -29,12 +29,8 @@ def test_both_engines_review_the_whole_demo_repository(tmp_path: Path, models: P
         report = json.loads(out)
         assert (run.returncode, report["verdict"]) == (0, "not_reviewed"), err.decode()
         coverage = report["coverage"]
-        # SmolLM2 may repeat itself without end, and Ollama then breaks off: such a file is failed, and says why.
-        failed = [file for file in report["files"] if file["status"] == "failed"]
-        assert coverage["files_reviewed"] + len(failed) == coverage["files_selected"] == 22
-        assert len(failed) == coverage["files_failed"] <= 3
-        assert all(file["reason"] for file in failed)
-        assert coverage["changed_lines_reviewed"] > 800
+        assert coverage["files_reviewed"] == coverage["files_selected"] == 22
+        assert coverage["changed_lines_reviewed"] == coverage["changed_lines"] > 1000
         assert report["engine"]["backend"] == backend
         assert len(report["engine"]["model_digest"]) >= 12
         by_model = {found["outcome"] for found in report["findings"] if found["source"] == "model"}

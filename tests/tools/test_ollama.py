@@ -161,6 +161,15 @@ async def test_an_answer_that_has_no_room(rows: list[object], outcome: str) -> N
     assert got == outcome
 
 
+async def test_an_answer_that_the_server_breaks_off_because_it_repeats_itself_is_cut() -> None:
+    """The words of Ollama 0.34.4. Its model, not the server, is at fault: a smaller piece may do."""
+    broken = {"error": "prediction aborted, token repeat limit reached"}
+    done = await read(Server(answers=[reply({"message": {"content": '{"summary": "a a'}}, broken)]).backend())
+    assert done.finish == "length"
+    with pytest.raises(EngineFault, match="engine_said"):  # nothing was said that could be cut
+        await read(Server(answers=[reply(broken)]).backend())
+
+
 @pytest.mark.parametrize(
     "said",
     [

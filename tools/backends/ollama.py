@@ -38,6 +38,7 @@ _MODEL_GONE = re.compile(r"model .*not found", re.I)
 _THINK = re.compile(r"not support thinking|\bthink\b")  # the second: a server that knows no "low"
 _ELSEWHERE = re.compile(r"\b(cloud|remote)\b", re.I)
 _SIZES = re.compile(r'"n_prompt_tokens":\s*(\d+).*"n_ctx":\s*(\d+)', re.S)
+_REPEATS = "token repeat limit reached"  # ollama/ollama, llm/llama_server.go: a token 100 times in a row
 _NOTHING_SAID = ("load", "unload")  # answers to a request without messages
 _Shape = TypeVar("_Shape", bound=Shape)
 
@@ -169,6 +170,11 @@ class OllamaBackend:
         async with aclosing(self._lines(request)) as rows:
             async for raw in rows:
                 line = self._line(raw)
+                if (
+                    said and _REPEATS in line.error
+                ):  # the model writes without end: what `num_predict` would end
+                    yield Done("length")
+                    return
                 if line.error:
                     raise self._failure(line.error)
                 if line.remote_host or line.remote_model:
