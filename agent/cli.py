@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "review_agent.agent.commands.doctor",
     "models": "review_agent.agent.commands.models",
     "config": "review_agent.agent.commands.config_cli",
+    "policy": "review_agent.agent.commands.policy",
 }
 INTERRUPTED = 130
 

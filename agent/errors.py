@@ -39,6 +39,10 @@ class FileRefused(ReviewError):
     """The path gate said no. `key` is the reason (shown as the file's skip or failure reason)."""
 
 
+class CommandRefused(ReviewError):
+    """The command gate said no. `key` names the reason in `[policy]`."""
+
+
 class StoreError(ReviewError):
     """The run store could not be read or written."""
 

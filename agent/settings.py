@@ -105,6 +105,7 @@ class Settings:
     system_prompt: str = ""
     allowed_directories: tuple[str, ...] = ()
     blocked_commands: tuple[str, ...] = ()
+    allow_commands: bool = False
     bash_timeout: int = 60  # seconds
     checkpoint_enabled: bool = True
     checkpoint_path: str = ""
@@ -194,6 +195,7 @@ KEYS: tuple[Key, ...] = (
     Key("system_prompt", Kind.TEXT),
     Key("allowed_directories", Kind.LIST),
     Key("blocked_commands", Kind.LIST),
+    Key("allow_commands", Kind.SWITCH, flag=True),
     Key("bash_timeout", Kind.COUNT),
     Key("checkpoint_enabled", Kind.SWITCH),
     Key("checkpoint_path", Kind.TEXT),
@@ -203,6 +205,5 @@ KEYS: tuple[Key, ...] = (
 # Accepted and checked, but nothing acts on them yet; setting one is said in the report.
 PLANNED = frozenset(
     {"verify_model", "orchestrator", "max_turns", "baseline", "on_error", "tools", "system_prompt"}
-    | {"local_only", "cloud_allowed", "allowed_directories", "blocked_commands", "bash_timeout"}
-    | {"checkpoint_interval"}
+    | {"local_only", "cloud_allowed", "checkpoint_interval"}
 )

@@ -40,16 +40,28 @@ Names = list[str]  # `FileGate.list` hides the builtin inside the class
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Where a path leads: to an open directory, or to `name` in it (with its lstat)."""
+    """Where a path leads: to an open directory, or to `name` in it (with its lstat).
 
+    `where` are the components below `root`, links resolved.
+    """
+
+    root: str
+    where: tuple[str, ...]
     directory: int
-    is_root: bool = False
     name: str = ""
     status: os.stat_result | None = None
 
+    @property
+    def is_root(self) -> bool:
+        return not self.where
+
 
 class FileGate:
-    """Reads below `root` and, by absolute path, below `allowed_directories`. There is no way to write.
+    """Reads below `root`, as far as `allowed_directories` allow. There is no way to write.
+
+    No `allowed_directories` = all of `root`. Else files must lie in one of them: those inside `root`
+    (relative ones belong to it) narrow it, one that holds `root` allows all of it and nothing more, and
+    others can be read by absolute path. Directories on the way to an allowed one can be listed.
 
     A link given as `root` itself is resolved once, here. `before_open` is called with the path right before
     a file is opened: the moment at which a test swaps it.
@@ -63,7 +75,7 @@ class FileGate:
         allowed_directories: Sequence[Path] = (),
         before_open: Callable[[str], None] | None = None,
     ) -> None:
-        self._roots = _Roots((root, *allowed_directories))
+        self._roots = _Roots(root, allowed_directories)
         self._max = max_file_size
         self._before_open = before_open
 
@@ -84,10 +96,46 @@ class FileGate:
             raise FileRefused("too_large", path=path, size=len(data), limit=self._max)
         return data
 
+    def check(self, path: str) -> None:
+        """Raise FileRefused unless another program may be handed `path`.
+
+        It may be a regular file within the limit, a directory, or nothing yet, judged by its parts then.
+        """
+        try:
+            with self._find(path) as found:
+                if found.status is not None:
+                    self._check_regular(found.status, path)
+        except FileRefused as exc:
+            if exc.key != "not_found":
+                raise
+            self._check_absent(path)
+
+    def _check_absent(self, path: str) -> None:
+        _, parts = self._roots.locate(path, path)
+        depth = 0
+        for part in parts:
+            depth += -1 if part == ".." else 1
+            if depth < 0:
+                raise FileRefused("outside", path=path)
+            if _is_git(part):
+                raise FileRefused("git_internal", path=path)
+        root, parts = self._roots.locate(os.path.normpath(path), path)
+        if not self._roots.covers(root, tuple(parts)):
+            raise FileRefused("outside", path=path)
+
     def list(self, path: str = "") -> Names:
         """Names in a directory, sorted; a directory's name ends with "/", and `.git` is left out."""
         with self._find(path) as found:
-            return [name for name in _names(found, path) if not _is_git(name)]
+            names = (name for name in _names(found, path) if not _is_git(name))
+            return [name for name in names if self._allows(found, name)]
+
+    def covers(self, path: str) -> bool:
+        """Whether a path below `root`, "/" between its parts and no links, is in an allowed directory."""
+        return self._roots.covers(self._roots.home, tuple(_parts(path)))
+
+    def _allows(self, found: _Found, name: str) -> bool:
+        inside = (*found.where, name.removesuffix("/"))
+        return self._roots.covers(found.root, inside, on_the_way=name.endswith("/"))
 
     def walk(self) -> Iterator[str]:
         """Every path below the root, in git's order. No link is followed; `.git` is not entered.
@@ -145,7 +193,10 @@ class FileGate:
         """Follow `path`; descriptors stay open for the block. System errors come out as FileRefused."""
         descent = _Descent(self._roots, path)
         try:
-            yield descent.to_end(follow_last=follow_last)
+            found = descent.to_end(follow_last=follow_last)
+            if not self._roots.covers(found.root, found.where, on_the_way=found.status is None):
+                raise FileRefused("outside", path=path)
+            yield found
         except OSError as exc:
             raise FileRefused(_KEYS.get(exc.errno or 0, "not_readable"), path=path) from exc
         finally:
@@ -153,15 +204,30 @@ class FileGate:
 
 
 class _Roots:
-    """The directories that may be read; the first is the one relative paths belong to."""
+    """The directories that may be read; `home` is the one relative paths belong to."""
 
-    def __init__(self, given: Sequence[Path]) -> None:
+    def __init__(self, root: Path, allowed: Sequence[Path]) -> None:
+        self.home = os.path.realpath(root)
+        # Per directory that is opened, the parts of it that may be read; () = all of it.
+        self._parts: dict[str, list[tuple[str, ...]]] = {self.home: [] if allowed else [()]}
         # Absolute paths come under the real name and under the one the user gave.
-        self._spellings = [
-            (_parts(spelling), os.path.realpath(root))
-            for root in given
-            for spelling in (os.path.realpath(root), os.path.abspath(root))
-        ]
+        self._spellings = _spellings(root)
+        for given in allowed:
+            directory = Path(os.path.realpath(Path(self.home) / given))
+            if Path(self.home).is_relative_to(directory):
+                self._parts[self.home].append(())
+            elif directory.is_relative_to(self.home):
+                self._parts[self.home].append(directory.relative_to(self.home).parts)
+            else:
+                self._parts.setdefault(str(directory), [()])
+                self._spellings += _spellings(Path(self.home) / given)
+
+    def covers(self, root: str, where: tuple[str, ...], *, on_the_way: bool = False) -> bool:
+        """Whether components below `root` lie in a part that may be read, or lead to one."""
+        return any(
+            where[: len(part)] == part or (on_the_way and part[: len(where)] == where)
+            for part in self._parts[root]
+        )
 
     def locate(self, path: str, asked: str) -> tuple[str, Names]:
         """The root a path belongs to, and its components below it, with ".." still in them."""
@@ -175,7 +241,7 @@ class _Roots:
             raise FileRefused("too_deep", path=asked)
         parts = _parts(path)
         if not path.startswith("/"):
-            return self._spellings[0][1], parts
+            return self.home, parts
         for prefix, root in self._spellings:
             if parts[: len(prefix)] == prefix:
                 return root, parts[len(prefix) :]
@@ -195,6 +261,7 @@ class _Descent:
         self._parts = parts[::-1]  # the next one last
         self._links = 0
         self._trail: list[int] = []
+        self._where: list[str] = []
 
     def to_end(self, *, follow_last: bool) -> _Found:
         self._enter(self._root, None)
@@ -214,8 +281,8 @@ class _Descent:
             elif self._parts:  # a file used as a directory
                 raise FileRefused("not_found", path=self._path)
             else:
-                return _Found(here, name=part, status=status)
-        return _Found(self._trail[-1], is_root=len(self._trail) == 1)
+                return _Found(self._root, (*self._where, part), here, part, status)
+        return _Found(self._root, tuple(self._where), self._trail[-1])
 
     def close(self) -> None:
         while self._trail:
@@ -226,11 +293,14 @@ class _Descent:
             raise FileRefused("too_deep", path=self._path)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._trail.append(os.open(name, flags, dir_fd=parent))
+        if parent is not None:
+            self._where.append(name)
 
     def _leave(self) -> None:
         os.close(self._trail.pop())
         if not self._trail:
             raise FileRefused("outside", path=self._path)
+        self._where.pop()
 
     def _follow(self, target: str) -> None:
         self._links += 1
@@ -243,8 +313,13 @@ class _Descent:
         if root != self._root:  # a link of the repository must not lead to another directory the user allowed
             raise FileRefused("outside", path=self._path)
         while len(self._trail) > 1:
-            os.close(self._trail.pop())
+            self._leave()
         self._parts.extend(reversed(parts))
+
+
+def _spellings(root: Path) -> list[tuple[Names, str]]:
+    real = os.path.realpath(root)
+    return [(_parts(spelling), real) for spelling in (real, os.path.abspath(root))]
 
 
 def check_write_target(path: Path, *, root: Path) -> None:

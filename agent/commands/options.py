@@ -25,6 +25,8 @@ def setting_options(lang: str) -> list[click.Parameter]:
 
 
 def _setting(key: Key, lang: str) -> click.Option:
+    if key.kind is Kind.SWITCH:
+        return click.Option([key.option, key.name], is_flag=True, help=say(lang, "config", key.name))
     metavar = "|".join(_choices(key)) if key.choices else _METAVARS.get(key.kind, "VALUE")
     return click.Option(
         [key.option, key.name],

@@ -126,6 +126,8 @@ def attempt(case: dict[str, Any], place: Place) -> bytes | None:
                     "list",
                     "walk",
                     "git_mode",
+                    "check",
+                    "covers",
                 }
     except FileRefused:
         pass
@@ -231,11 +233,89 @@ def test_absolute_links_inside_work_and_never_lead_to_another_root(place: Place)
     (place.root / "a.py").write_text("x")
     (place.root / "inside").symlink_to(place.root / "a.py")
     (place.root / "leak").symlink_to(place.out / "secret.txt")
-    gate = FileGate(place.root, allowed_directories=[place.out])
+    gate = FileGate(place.root, allowed_directories=[place.root, place.out])
     assert gate.read("inside") == b"x"
     assert gate.read(str(place.out / "secret.txt")) == b"S"  # asked for by its name
     with pytest.raises(FileRefused, match="outside"):
         gate.read("leak")
+
+
+READABLE = {  # allowed directories → what can be read of a repository with three files, and one outside
+    (): "README.md src/a.py src/sub/b.py",
+    (".",): "README.md src/a.py src/sub/b.py",
+    ("..",): "README.md src/a.py src/sub/b.py",  # it holds the repository: that, and nothing beside it
+    ("{ROOT}",): "README.md src/a.py src/sub/b.py",
+    ("src",): "src/a.py src/sub/b.py",
+    ("src/sub", "docs"): "src/sub/b.py",
+    ("{ROOT}/src/sub",): "src/sub/b.py",
+    ("{OUT}",): "{OUT}/secret.txt",
+    ("src/sub", "{OUT}"): "src/sub/b.py {OUT}/secret.txt",
+    ("src/a.py",): "src/a.py",
+    ("sr",): "",
+    ("none",): "",
+}
+
+
+@pytest.mark.parametrize(("allowed", "expected"), READABLE.items())
+def test_allowed_directories_say_what_can_be_read(
+    place: Place, allowed: tuple[str, ...], expected: str
+) -> None:
+    (place.root / "src/sub").mkdir(parents=True)
+    for name in ("README.md", "src/a.py", "src/sub/b.py"):
+        (place.root / name).write_text("x")
+    (place.root / "link.md").symlink_to("README.md")
+    gate = FileGate(place.root, allowed_directories=[Path(place.fill(entry)) for entry in allowed])
+    names = ["README.md", "src/a.py", "src/sub/b.py", place.fill("{OUT}/secret.txt")]
+
+    def can(read: Callable[[str], object], path: str) -> bool:
+        try:
+            read(path)
+        except FileRefused as exc:
+            return exc.key != "outside"
+        return True
+
+    assert [name for name in names if can(gate.read, name)] == place.fill(expected).split()
+    assert [name for name in names if can(gate.check, name)] == place.fill(expected).split()
+    assert [name for name in names[:3] if gate.covers(name)] == [
+        name for name in names[:3] if name in expected.split()
+    ]
+    assert can(gate.read, "link.md") == ("README.md" in expected)  # a link counts as what it leads to
+
+
+def test_a_folder_lists_only_what_may_be_read(place: Place) -> None:
+    for folder in ("src/sub", "docs"):
+        (place.root / folder).mkdir(parents=True)
+    (place.root / "README.md").write_text("x")
+    gate = FileGate(place.root, allowed_directories=[Path("src/sub")])
+    assert (gate.list(), gate.list("src"), gate.list("src/sub")) == (["src/"], ["sub/"], [])
+    with pytest.raises(FileRefused, match="outside"):
+        gate.list("docs")
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("README.md", ""), ("src", ""), (".", ""), ("none.py", ""), ("src/none/x", ""), ("none/../README.md", ""),
+        ("src/none/../../..", "outside"), ("../none", "outside"), ("none/.git/config", "git_internal"),
+        ("/none", "outside"), ("link/none", "outside"), ("a\0b", "not_found"),
+        ("big", "too_large"), ("pipe", "not_regular"), ("loop", "loop"), ("dangling", "outside"),
+    ],
+)  # fmt: skip
+def test_what_another_program_may_be_handed(place: Place, path: str, key: str) -> None:
+    (place.root / "src").mkdir()
+    (place.root / "README.md").write_text("x")
+    (place.root / "big").write_bytes(b"x" * 101)
+    (place.root / "link").symlink_to(place.out)
+    (place.root / "loop").symlink_to("loop")
+    (place.root / "dangling").symlink_to("../none")
+    os.mkfifo(place.root / "pipe")
+    gate = FileGate(place.root, max_file_size=100)
+    if not key:
+        gate.check(path)
+        return
+    with pytest.raises(FileRefused) as caught:
+        gate.check(path)
+    assert caught.value.key == key
 
 
 def test_list_marks_directories_and_hides_git(place: Place) -> None:

@@ -1,0 +1,103 @@
+"""Commands whose words are a small language: find, sed, test, and git before its sub-command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from review_agent.agent.errors import CommandRefused
+from review_agent.tools.command_rules import Paths, Rule, arguments, check_value, known_option, parse, rule_of
+
+_FIND_SIGNS = frozenset({"(", ")", "!", ","})
+_SED_ADDRESS = r"(?:\d{1,9}(?:~\d{1,9})?|\$|/[^/\n]{1,200}/I?)"
+_SED_REPLACE = r"s/[^/\n]{1,200}/[^/\n]{0,200}/[gpI0-9]{0,4}"
+_SED_COMMAND = re.compile(rf" ?(?:{_SED_ADDRESS}(?:,[+~]?{_SED_ADDRESS})? ?!?)? ?(?:[pdq=]|{_SED_REPLACE}) ?")
+_TEST = frozenset(["-e", "-f", "-d", "-s", "-r", "-w", "-x", "-L", "-h"])
+
+
+def special(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
+    """The checked argument list of a command that has a grammar of its own."""
+    forms: dict[str, Callable[..., list[str]]] = {"find": _find, "sed": _sed, "test": _test, "git": _git}
+    return forms[rule.special](rule, words, paths, piped=piped)
+
+
+def _find(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
+    rest = list(words)[::-1]
+    if rest and rest[-1] == "-P":  # links are not followed: what we say anyway
+        rest.pop()
+    starts: list[str] = []
+    while rest and not rest[-1].startswith("-") and rest[-1] not in ("(", "!"):
+        starts.append(rest.pop())
+        paths.check(starts[-1])
+    expression: list[str] = []
+    while rest:
+        word = rest.pop()
+        expression.append(word)
+        if word in _FIND_SIGNS:
+            continue
+        option = known_option(rule, word)
+        if option.kind:
+            if not rest:
+                raise CommandRefused("policy.value_missing", command=rule.name, option=word)
+            expression.append(rest.pop())
+            check_value(rule, word, option.kind, expression[-1], paths)
+    # A name such as `(` or `!x` would be an expression; with "./" before it, it is a path.
+    places = [start if start.startswith(("/", ".")) else f"./{start}" for start in starts or ["."]]
+    return ["-P", *places, *expression]
+
+
+def _sed(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
+    """Printing, deleting and replacing on the way to standard output; no file, no command, no label."""
+    parsed = parse(rule, words, paths)
+    scripts = [*parsed.values.get("-e", ()), *parsed.values.get("--expression", ())]
+    operands = parsed.operands
+    if not scripts:
+        if not operands:
+            raise CommandRefused("policy.pattern_missing", command=rule.name)
+        scripts, operands = [operands[0]], operands[1:]
+    for script in scripts:
+        parts = script.split(";")
+        # `[` could hide a slash or a semicolon that we take for an end, so it stands alone or not at all.
+        if ("[" in script and len(parts) > 1) or "\\\n" in script:
+            raise CommandRefused("policy.value", command=rule.name, option="-e", value=script)
+        if not all(_SED_COMMAND.fullmatch(part) for part in parts):
+            raise CommandRefused("policy.value", command=rule.name, option="-e", value=script)
+    for operand in operands:
+        if operand != "-":
+            paths.check(operand)
+    if not piped and (not operands or "-" in operands):
+        raise CommandRefused("policy.input", command=rule.name)
+    switches = [option for option in parsed.options if not _carries_script(option, scripts)]
+    return [*switches, *(f"--expression={script}" for script in scripts), "--", *operands]
+
+
+def _carries_script(option: str, scripts: Sequence[str]) -> bool:
+    return option.startswith("--expression=") or option in scripts or bool(re.match(r"-[a-zA-Z]*e", option))
+
+
+def _test(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
+    negated = words[:1] == ["!"]
+    question = list(words[1:] if negated else words)
+    if len(question) != 2 or question[0] not in _TEST:
+        raise CommandRefused("policy.option", command=rule.name, option=question[0] if question else "")
+    paths.check(question[1])
+    return list(words)
+
+
+def _git(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        if words[at] not in rule.options:
+            raise CommandRefused("policy.option", command="git", option=words[at].partition("=")[0])
+        at += 1
+    options = list(words[:at])
+    if "--version" in options:
+        return ["version"]
+    if at == len(words):
+        raise CommandRefused("policy.git_command", name="")
+    sub = rule_of("git", words[at])
+    if sub.special == "git-stash":  # without `list` it changes the work tree
+        if list(words[at + 1 :]) != ["list"]:
+            raise CommandRefused("policy.git_command", name=" ".join(words[at : at + 2]))
+        return [*options, "stash", "list"]
+    return [*options, words[at], *arguments(sub, words[at + 1 :], paths, piped=piped)]

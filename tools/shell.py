@@ -1,0 +1,157 @@
+"""The command gate: judges a command line of the model, and runs the allowed ones without a shell."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from review_agent.agent.errors import CommandRefused, FileRefused
+from review_agent.tools.command_rules import arguments, rule_of
+from review_agent.tools.command_special import special
+from review_agent.tools.files import FileGate
+from review_agent.tools.shell_grammar import Command, Operator, Pipeline, Redirect, Word, parse
+
+_MAX_MATCHES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One program to start: `argv` with the bare name first, no shell in between."""
+
+    argv: tuple[str, ...]
+    redirects: tuple[Redirect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Processes joined by pipes. `folder` is where they run, relative to the root, "" for the root itself."""
+
+    after: Operator
+    processes: tuple[Process, ...]
+    folder: str = ""
+
+
+class CommandGate:
+    """Which command lines may run below the root of `files`. `blocked` are texts that refuse any."""
+
+    def __init__(self, files: FileGate, blocked: Sequence[str] = ()) -> None:
+        self._files = files
+        self._blocked = [_squeezed(text) for text in blocked if text.strip()]
+
+    def plan(self, source: str) -> tuple[Step, ...]:
+        """What running `source` would start. Raises CommandRefused with the reason as its key."""
+        for text in self._blocked:
+            if text in _squeezed(source):
+                raise CommandRefused("policy.blocked", text=text)
+        steps: list[Step] = []
+        folder = ""
+        moving = True
+        for pipeline in parse(source):
+            if self._is_cd(pipeline):
+                # Only at the start and with `&&` behind: else what follows might run in either directory.
+                if not moving or pipeline.after not in ("", "&&"):
+                    raise CommandRefused("policy.cd_place")
+                folder = self._entered(pipeline.commands[0], folder)
+                continue
+            if moving and folder and pipeline.after != "&&":
+                raise CommandRefused("policy.cd_place")
+            moving = False
+            steps.append(self._step(pipeline, folder, first=not steps))
+        if not steps:
+            raise CommandRefused("policy.cd_alone")
+        return tuple(steps)
+
+    def _step(self, pipeline: Pipeline, folder: str, *, first: bool) -> Step:
+        view = _View(self._files, folder)
+        processes = [
+            self._process(command, view, piped=at > 0) for at, command in enumerate(pipeline.commands)
+        ]
+        return Step("" if first else pipeline.after, tuple(processes), folder)
+
+    def _process(self, command: Command, view: _View, *, piped: bool) -> Process:
+        name = command.words[0]
+        if name.pattern or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name.text):
+            raise CommandRefused("policy.command", name=name.text)
+        rule = rule_of(name.text)
+        words = [text for word in command.words[1:] for text in view.expand(word)]
+        check = special if rule.special else arguments
+        return Process(
+            (*(rule.runs or (rule.name,)), *check(rule, words, view, piped=piped)), command.redirects
+        )
+
+    @staticmethod
+    def _is_cd(pipeline: Pipeline) -> bool:
+        return any(command.words[0].text == "cd" for command in pipeline.commands)
+
+    def _entered(self, command: Command, folder: str) -> str:
+        words = [word.text for word in command.words[1:] if word.text != "--"]
+        if len(words) != 1 or words[0].startswith("-") or any(word.pattern for word in command.words):
+            raise CommandRefused("policy.cd_place")
+        view = _View(self._files, folder)
+        view.check(words[0])
+        return view.inside(words[0])
+
+
+class _View:
+    """Paths as a program sees them that runs in `folder`."""
+
+    def __init__(self, files: FileGate, folder: str) -> None:
+        self._files = files
+        self._folder = folder
+
+    def inside(self, path: str) -> str:
+        return path if path.startswith("/") or not self._folder else f"{self._folder}/{path}"
+
+    def check(self, path: str) -> None:
+        if not path:
+            raise CommandRefused("policy.path", path=path, cause="not_found")
+        try:
+            self._files.check(self.inside(path))
+        except FileRefused as exc:
+            raise CommandRefused("policy.path", path=path, cause=exc.key) from exc
+
+    def expand(self, word: Word) -> list[str]:
+        """The names that a glob matches, as bash gives them; the word itself when there are none."""
+        if not word.pattern or word.text.startswith("-"):
+            return [word.text]
+        found = sorted(self._matches("/" if word.text.startswith("/") else "", _components(word.pattern)))
+        if len(found) > _MAX_MATCHES:
+            raise CommandRefused("policy.too_many_matches", pattern=word.text, limit=_MAX_MATCHES)
+        return [f"./{name}" if name.startswith("-") else name for name in found] or [word.text]
+
+    def _matches(self, base: str, patterns: Sequence[str]) -> Iterator[str]:
+        if not patterns:
+            yield base
+            return
+        pattern, rest = patterns[0], patterns[1:]
+        if not re.search(r"[*?\[]", pattern) or pattern in (".", ".."):
+            yield from self._matches(f"{base}{pattern}{'/' if rest else ''}", rest)
+            return
+        match = re.compile(fnmatch.translate(pattern)).match
+        for name in self._names(base):
+            plain = name.removesuffix("/")
+            if not match(plain) or (plain.startswith(".") and not pattern.startswith(".")):
+                continue
+            if not rest:
+                yield base + plain
+            elif name.endswith("/"):
+                yield from self._matches(f"{base}{plain}/", rest)
+
+    def _names(self, base: str) -> list[str]:
+        try:
+            return self._files.list(self.inside(base or "."))
+        except FileRefused:
+            return []
+
+
+def _components(pattern: str) -> list[str]:
+    return [part for part in pattern.split("/") if part]
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+__all__ = ["Command", "CommandGate", "Process", "Step"]
