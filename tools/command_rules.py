@@ -66,6 +66,7 @@ class Parsed:
     split: int = -1
 
 
+@cache
 def rule_of(name: str, sub: str = "") -> Rule:
     """The rule of a program, or of a sub-command of git. Raises CommandRefused for any other."""
     table = _table()

@@ -90,6 +90,9 @@ class CommandRunner:
         """Blocks until done. Raises CommandRefused. The exit code is the last step's, as in bash."""
         steps = self._gate.plan(source)
         prepared = [[self._argv(process) for process in step.processes] for step in steps]
+        for folder in {step.folder for step in steps}:
+            if not (self._root / folder).is_dir():
+                raise CommandRefused("policy.path", path=folder, cause="not_found")
         with _Output(self._max_output, time.monotonic() + self._timeout) as output:
             code = 0
             for step, argvs in zip(steps, prepared, strict=True):
