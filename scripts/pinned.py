@@ -54,17 +54,22 @@ def pip(python: Path, action: str, requirement: str, folder: Path, *options: obj
     run([python, "-m", "pip", "-q", action, *strict, *options, "-r", named])
 
 
+def made_from(lock: str, venv: Path) -> bool:
+    """Whether a virtualenv holds what this lock names, and its Python is still on the machine."""
+    done = venv / "ok"
+    return (venv / "bin/python").exists() and done.is_file() and done.read_text() == lock
+
+
 def venv_with(cache: Path, name: str) -> Path:
     """A virtualenv that holds this wheel alone."""
     version, requirement = locked(name)
     venv = cache / f"{name}-{version}"
-    done = venv / "ok"
-    if not (done.is_file() and done.read_text() == requirement):
+    if not made_from(requirement, venv):
         say(f"{name} {version}")
         shutil.rmtree(venv, ignore_errors=True)
         run([sys.executable, "-m", "venv", venv])
         pip(venv / "bin/python", "install", requirement, venv)
-        done.write_text(requirement)
+        (venv / "ok").write_text(requirement)
         say(f"{name} ready")
     return venv
 
