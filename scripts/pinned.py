@@ -6,6 +6,8 @@ its folder in requirements/. What was made from another lock is made anew.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shlex
@@ -13,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
@@ -54,6 +57,14 @@ def pip(python: Path, action: str, requirement: str, folder: Path, *options: obj
     run([python, "-m", "pip", "-q", action, *strict, *options, "-r", named])
 
 
+@contextlib.contextmanager
+def alone(cache: Path, name: str) -> Iterator[None]:
+    """Two scripts may want the same thing at once: the second waits and finds it made."""
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def made_from(lock: str, venv: Path) -> bool:
     """Whether a virtualenv holds what this lock names, and its Python is still on the machine."""
     done = venv / "ok"
@@ -64,13 +75,14 @@ def venv_with(cache: Path, name: str) -> Path:
     """A virtualenv that holds this wheel alone."""
     version, requirement = locked(name)
     venv = cache / f"{name}-{version}"
-    if not made_from(requirement, venv):
-        say(f"{name} {version}")
-        shutil.rmtree(venv, ignore_errors=True)
-        run([sys.executable, "-m", "venv", venv])
-        pip(venv / "bin/python", "install", requirement, venv)
-        (venv / "ok").write_text(requirement)
-        say(f"{name} ready")
+    with alone(cache, name):
+        if not made_from(requirement, venv):
+            say(f"{name} {version}")
+            shutil.rmtree(venv, ignore_errors=True)
+            run([sys.executable, "-m", "venv", venv])
+            pip(venv / "bin/python", "install", requirement, venv)
+            (venv / "ok").write_text(requirement)
+            say(f"{name} ready")
     return venv
 
 
