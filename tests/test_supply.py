@@ -7,8 +7,11 @@ import importlib.machinery
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -190,20 +193,25 @@ def test_only_a_wheel_with_the_locked_hash_is_installed(scripts: Path, tmp_path:
         z.writestr(f"{info}/RECORD", f"harmless.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     lock = tmp_path / "lock.txt"
-    target = tmp_path / "target"
-    options = ["--no-index", "--find-links", tmp_path, "--target", target]
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    options = ["--no-index", "--find-links", tmp_path]
 
     lock.write_text(f"harmless==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
     with pytest.raises(SystemExit, match="DO NOT MATCH THE HASHES"):
-        pinned.pip(Path(sys.executable), "install", pinned.locked("harmless", lock)[1], tmp_path, *options)
+        pinned.pip(python, "install", pinned.locked("harmless", lock)[1], tmp_path, *options)
     with pytest.raises(SystemExit, match="Hashes are required"):
-        pinned.pip(Path(sys.executable), "install", "harmless==1.0\n", tmp_path, *options)
-    assert not (target / "harmless.py").exists()
+        pinned.pip(python, "install", "harmless==1.0\n", tmp_path, *options)
+    assert not imports(python, "harmless")
 
     lock.write_text(f"harmless==1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{digest}\n")
     version, requirement = pinned.locked("harmless", lock)
-    pinned.pip(Path(sys.executable), "install", requirement, tmp_path, *options)
-    assert (version, (target / "harmless.py").exists()) == ("1.0", True)
+    pinned.pip(python, "install", requirement, tmp_path, *options)
+    assert (version, imports(python, "harmless")) == ("1.0", True)
+
+
+def imports(python: Path, module: str) -> bool:
+    return subprocess.run([python, "-I", "-c", f"import {module}"], capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("text", ["", "harmless==1.0\n", "harmless-not==1.0 \\\n    --hash=sha256:00\n"])
@@ -220,6 +228,17 @@ def test_ci_installs_from_the_lock_and_nothing_behind_it() -> None:
         "pip install --quiet --require-hashes -r requirements/ci.txt",
         "pip install --quiet --no-deps --no-build-isolation -e .",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the tests that need these tools are for Linux")
+def test_ci_stops_and_names_the_tools_that_it_cannot_bring(tmp_path: Path) -> None:
+    for needed in ("bash", "cut", "env", "id", "uname"):
+        (tmp_path / needed).symlink_to(str(shutil.which(needed)))
+    got = subprocess.run(
+        [ROOT / ".ci/system-tools"], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    missing = re.findall(r"^system-tools: no (\w+) .*It is needed to test: \w", got.stderr, re.M)
+    assert (got.returncode, missing) == (1, ["bwrap", "strace", "ip", "unshare", "rg", "tree", "file"])
 
 
 CLEAN = {"name": "a", "version": "1", "vulns": []}
