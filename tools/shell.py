@@ -51,7 +51,8 @@ class CommandGate:
         for pipeline in parse(source):
             if self._is_cd(pipeline):
                 # Only at the start and with `&&` behind: else what follows might run in either directory.
-                if not moving or pipeline.after not in ("", "&&"):
+                alone = len(pipeline.commands) == 1 and not pipeline.commands[0].redirects
+                if not moving or not alone or pipeline.after not in ("", "&&"):
                     raise CommandRefused("policy.cd_place")
                 folder = self._entered(pipeline.commands[0], folder)
                 continue

@@ -107,6 +107,8 @@ def _tokens(source: str) -> Iterator[Token]:
             end = at
             for piece in _pieces(source, at):
                 end += len(piece)
+            if source[end : end + 1] in ("<", ">"):
+                raise CommandRefused("policy.redirect", text=source[end:].split(" ", maxsplit=1)[0])
             if end < len(source) and source[end] not in " ;|&":
                 raise CommandRefused("policy.character_unquoted", char=source[end])
             if end == at:
