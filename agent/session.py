@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ from review_agent.agent.target import Target
 from review_agent.checkpoints.store import RunRow, Store, default_path
 from review_agent.tools.encoding import decode
 from review_agent.tools.files import FileGate
-from review_agent.tools.git import Repository, find
+from review_agent.tools.git import Repository
 
 CONFIG_NAME = ".review-agent.toml"
 GUIDANCE = ("REVIEW.md", "AGENTS.md", "CLAUDE.md")
@@ -126,10 +126,9 @@ class Trusted:
 
 def read_trusted(target: Target) -> Trusted:
     """Configuration and guidance: of the base commit for a range or commit, else of work tree and HEAD."""
-    root = Path(target.root).resolve()
-    location = find(root)
+    location = target.repository()
     if location is None:
-        return Trusted(config=_on_disk(root))
+        return Trusted(config=_on_disk(Path(target.root).resolve()))
     with Repository(location) as repo:
         base = _base(repo, target)
         guidance = _guidance(repo, base) if base else ""
@@ -168,6 +167,12 @@ def _on_disk(root: Path) -> str | None:
         return None
 
 
+def trusting(target: Target, environ: Mapping[str, str]) -> Target:
+    """The target with the folders that the user, and never the reviewed repository, allows to read."""
+    settings = load_settings({}, environ, Trusted()).settings
+    return replace(target, allowed=settings.allowed_directories)
+
+
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], trusted: Trusted) -> Loaded:
     user_file = user_config_file()
     return load(
@@ -192,6 +197,5 @@ def new_run_id() -> str:
 
 def repository_key(target: Target) -> str:
     """Names the repository of a target in the store."""
-    root = Path(target.root).resolve()
-    location = find(root)
-    return str(location.root if location is not None else root)
+    location = target.repository()
+    return str(location.root if location is not None else Path(target.root).resolve())

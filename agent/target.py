@@ -14,7 +14,7 @@ from review_agent.agent.models import Change, FileDiff, FileResult, Hunk, Note, 
 from review_agent.agent.source import SUBMODULE, SYMLINK, Entry, judge, last_line
 from review_agent.tools.diff import parse_diff
 from review_agent.tools.files import FileGate
-from review_agent.tools.git import Repository, find
+from review_agent.tools.git import Location, Repository, find
 
 _NO_MODE = "000000"
 _FOLDERS = ("040000", SUBMODULE)
@@ -37,6 +37,11 @@ class Target:
     diff_file: str = ""
     diff_text: bytes = field(default=b"", repr=False)
     scope: str = ""  # the folder of the repository that was named, with "/" at its end; "" = all of it
+    allowed: tuple[str, ...] = ()  # the user's `allowed_directories`: its git directory may be there, too
+
+    def repository(self) -> Location | None:
+        """The repository that the target is in. Raises GitError where another's git directory is used."""
+        return find(Path(self.root).resolve(), [Path(folder) for folder in self.allowed])
 
     def label(self) -> str:
         """Short name without machine paths, for reports: `kind`, or `kind:which`."""
@@ -128,7 +133,7 @@ def _read_diff(name: str) -> bytes:
 def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
     """Every file of the target, read and judged, and the target with its refs pinned to commits."""
     root = Path(target.root).resolve()
-    location = find(root)
+    location = target.repository()
     if target.kind == "diff":
         gate = FileGate(location.root if location is not None else root, max_file_size=max_file_size)
         return _selection(_from_diff_file(target, gate), {}, ()), target
@@ -145,8 +150,14 @@ def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
         churn = repo.churn() if target.kind == "tree" else {}
         if repo.shallow:
             notes = (*notes, Note("shallow_clone"))
+        notes += tuple(Note("objects_elsewhere", {"path": _tail(folder)}) for folder in repo.borrowed)
         selection = _selection(entries, churn, notes)
         return replace(selection, base_commit=reader.base_commit), pinned
+
+
+def _tail(folder: Path) -> str:
+    """Enough of a path to know it by; a report names no folders of the machine."""
+    return Path(*folder.parts[-3:]).as_posix().lstrip("/")
 
 
 def _prefix(root: Path, top: Path) -> str:

@@ -1,6 +1,7 @@
-"""git, read-only: the only module that starts it, always on a private git directory (see `git_dir`).
+"""git, read-only: the only module that asks it, always on a private git directory (see `git_dir`).
 
-GitPython is the process runner.
+Nothing from outside becomes an option: commands are fixed lists, `--end-of-options` stands before what names
+a commit, and what goes there is an id of ours, but for the one question what a user's word means (`resolve`).
 """
 
 from __future__ import annotations
@@ -10,25 +11,31 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from review_agent.agent.errors import GitError
-from review_agent.tools.git_dir import Location, find, shadow
+from review_agent.tools.git_dir import shadow
+from review_agent.tools.git_location import Location, borrowed, find
+from review_agent.tools.git_process import USUAL, Bounds, execute, program
 
-__all__ = ["EMPTY_TREES", "Location", "Repository", "TreeEntry", "find"]
+__all__ = ["EMPTY_TREES", "Bounds", "Location", "Repository", "TreeEntry", "find"]
 
 EMPTY_TREES = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
-_TIMEOUT = 120.0
-_MAX_OUTPUT = 512 * 1024 * 1024
 _GITLINK = "160000"
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_OPTIONS = (
+    "-c", "core.quotePath=true", "-c", "core.fsmonitor=false", "-c", "diff.renameLimit=2000",
+    "-c", "core.bigFileThreshold=64m",  # one huge file is "binary" then, instead of the end of the review
+)  # fmt: skip
+# No commit's name: names of files, and searches through all messages by an expression that may never end.
+_MAX_REF = 1000
+_NO_COMMIT = re.compile(r"[\0-\x1f\x7f:]|\^\{/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,13 @@ class TreeEntry:
 class Repository:
     """A reviewed repository. Close it (or use `with`): it owns a temporary folder."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, bounds: Bounds = USUAL) -> None:
         self.location = location
         self.root = location.root
+        self._bounds = bounds
         self._private = Path(tempfile.mkdtemp(prefix="review-agent-git-"))
         try:
+            self._program = program(self.root, self._private)
             self.object_format = shadow(location, self._private)
         except GitError:
             self.close()
@@ -81,28 +90,31 @@ class Repository:
         """Whether objects may be missing on purpose (`git clone --filter`)."""
         return any((self.location.common / "objects" / "pack").glob("*.promisor"))
 
+    @property
+    def borrowed(self) -> tuple[Path, ...]:
+        """Folders outside of the repository that its objects also come from (`git clone --shared`)."""
+        return borrowed(self.location)
+
     def at_shallow_edge(self, commit: str) -> bool:
         """Whether a commit has parents that were left out of a shallow clone."""
         if not self.shallow or self.parents(commit):
             return False
-        header, _, _ = self.run("cat-file", "commit", commit).partition(b"\n\n")
+        header, _, _ = self.run("cat-file", "--end-of-options", "commit", _id(commit)).partition(b"\n\n")
         return b"\nparent " in header
 
     def run(
         self, *args: str, stdin: bytes | None = None, ok: Sequence[int] = (0,), work_tree: bool = False
     ) -> bytes:
         """stdout of one git command. Raises GitError for exit codes not in `ok`, and past the bounds."""
-        argv = ["git", "--no-pager", "--git-dir", str(self._private)]
+        argv = ["--no-pager", "--git-dir", str(self._private)]
         if work_tree:
             argv += ["--work-tree", str(self.root)]
-        argv += ["-c", "core.quotePath=true", "-c", "core.fsmonitor=false", "-c", "diff.renameLimit=2000"]
+        argv += [*_OPTIONS, *args]
         command = next(arg for arg in args if not arg.startswith("-"))
-        with _clean_environment():
-            code, out, err = _execute([*argv, *args], self._private, stdin, command)
+        # Not in the reviewed folder, nor in the caller's: `git` looks for programs and files where it stands.
+        code, out, err = execute(self._program, argv, self._private, stdin, self._bounds, command)
         if code not in ok:
             raise GitError("git_failed", command=command, detail=_complaint(err))
-        if len(out) > _MAX_OUTPUT:
-            raise GitError("git_too_much_output", command=command)
         return out
 
     def resolve(self, ref: str) -> str:
@@ -113,7 +125,7 @@ class Repository:
         return commit
 
     def _commit(self, ref: str) -> str | None:
-        if "\0" in ref:
+        if len(ref) > _MAX_REF or _NO_COMMIT.search(ref):
             return None
         question = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         try:
@@ -129,10 +141,11 @@ class Repository:
         return self._commit("HEAD")
 
     def parents(self, commit: str) -> list[str]:
-        return self.run("rev-list", "--parents", "-n", "1", commit, "--").decode().split()[1:]
+        out = self.run("rev-list", "--parents", "-n", "1", "--end-of-options", _id(commit), "--")
+        return out.decode().split()[1:]
 
     def merge_base(self, a: str, b: str) -> str:
-        out = self.run("merge-base", a, b, ok=(0, 1)).decode().split()
+        out = self.run("merge-base", "--end-of-options", _id(a), _id(b), ok=(0, 1)).decode().split()
         if not out:
             raise GitError("no_merge_base_shallow" if self.shallow else "no_merge_base", a=a[:12], b=b[:12])
         return out[0]
@@ -155,7 +168,8 @@ class Repository:
         if cached:
             options.append("--cached")
         left_out = [f":(top,exclude,literal){path}" for path in without]
-        return self.run("diff", *options, *between, "--", *left_out, work_tree=work_tree)
+        ids = [_id(each) for each in between]
+        return self.run("diff", *options, "--end-of-options", *ids, "--", *left_out, work_tree=work_tree)
 
     def unreadable(self, *between: str, cached: bool = False) -> list[TreeEntry]:
         """The new side of changed files of which a side is missing from a partial clone; git dies on them.
@@ -166,7 +180,8 @@ class Repository:
             return []
         command = ("diff-index", "--cached") if cached else ("diff-tree", "-r")
         options = ("--raw", "-z", "--no-renames", "--no-abbrev")
-        fields = list(_split(self.run(*command, *options, *between, "--")))
+        ids = [_id(each) for each in between]
+        fields = list(_split(self.run(*command, *options, "--end-of-options", *ids, "--")))
         changed: list[tuple[TreeEntry, set[str]]] = []
         for meta, name in zip(fields[::2], fields[1::2], strict=True):
             old_mode, mode, old_blob, blob, _status = meta.decode().removeprefix(":").split(" ")
@@ -224,7 +239,9 @@ class Repository:
         """A file's content at a commit; None when it is not there, not a file, or too large."""
         if not path or "\0" in path or path.startswith("/") or ".." in path.split("/"):
             return None
-        out = self.run("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", path)
+        # `--end-of-options` ends them for the path, too; a "--" behind it would be a path.
+        question = ("ls-tree", "-z", "--full-tree", "--end-of-options", _id(commit), path)
+        out = self.run("--literal-pathspecs", *question)
         for row in _split(out):
             meta, _, name = row.partition(b"\t")
             mode, kind, blob = meta.decode().split(" ")
@@ -235,12 +252,22 @@ class Repository:
     def churn(self, limit: int = 500) -> Mapping[str, int]:
         """How many of the last `limit` commits touched each path; nothing where history cannot be read."""
         counts: dict[str, int] = {}
-        command = ("log", f"-{limit}", "--no-renames", "--format=", "--name-only", "-z", "HEAD", "--")
-        out = self.run(*command, ok=(0, 128))
+        command = ("log", f"-{limit}", "--no-renames", "--format=", "--name-only", "-z", "--end-of-options")
+        try:
+            out = self.run(*command, "HEAD", "--", ok=(0, 128))
+        except GitError:  # too much or too slow: it only says what to look at first
+            return counts
         for name in _split(out.replace(b"\n", b"\0")):
             path = os.fsdecode(name)
             counts[path] = counts.get(path, 0) + 1
         return counts
+
+
+def _id(name: str) -> str:
+    """The same, when it is an object's whole id; nothing else is ever given to git as one."""
+    if not _ID.fullmatch(name):
+        raise GitError("ref_unknown", ref=name)
+    return name
 
 
 def _split(data: bytes) -> Iterator[bytes]:
@@ -265,66 +292,3 @@ def _complaint(text: str) -> str:
     """The line of git's messages that says what was wrong; warnings may stand before it."""
     lines = text.strip().splitlines() or [""]
     return next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])[:300]
-
-
-def _execute(argv: list[str], folder: Path, stdin: bytes | None, command: str) -> tuple[int, bytes, str]:
-    """Exit code, stdout and stderr. `folder` is none of the reviewed repository: a `PATH` may hold "."."""
-    try:
-        from git import Git
-        from git.exc import GitCommandError, GitCommandNotFound
-    except ImportError as exc:  # GitPython looks for git when it is imported
-        raise GitError("git_missing") from exc
-    try:
-        with _stdin(stdin) as source:
-            return Git(str(folder)).execute(
-                argv,
-                istream=source,
-                with_extended_output=True,
-                with_exceptions=False,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-                kill_after_timeout=_TIMEOUT,
-                env=_environment(),
-            )
-    except GitCommandNotFound as exc:
-        raise GitError("git_missing") from exc
-    except GitCommandError as exc:
-        raise GitError("git_failed", command=command, detail=str(exc.stderr)[:300]) from exc
-    except OSError as exc:
-        raise GitError("git_failed", command=command, detail=exc.strerror or "") from exc
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_ATTR_NOSYSTEM": "1",
-        "LC_ALL": "C",
-        "LANGUAGE": "C",
-    }
-
-
-@contextmanager
-def _clean_environment() -> Iterator[None]:
-    """GitPython adds its `env` to the process's own, so the user's GIT_* must be out of the way meanwhile."""
-    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("GIT_")}
-    try:
-        yield
-    finally:
-        os.environ.update(saved)
-
-
-@contextmanager
-def _stdin(data: bytes | None) -> Iterator[BinaryIO]:
-    if data is None:
-        with open(os.devnull, "rb") as source:
-            yield source
-        return
-    with tempfile.TemporaryFile() as source:
-        source.write(data)
-        source.seek(0)
-        yield source

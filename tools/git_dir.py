@@ -7,63 +7,30 @@ written.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from review_agent.agent.errors import GitError
+from review_agent.tools.git_location import Location, read_start
 
 _OF_REPOSITORY = ("packed-refs", "shallow")
 _OF_WORKTREE = ("HEAD", "index", "ORIG_HEAD", "FETCH_HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 # `*.py -diff` in a repository's own .gitattributes would make git call its code binary; this outranks it.
 _ATTRIBUTES = "* !diff\n"
 _OBJECT_FORMAT = re.compile(r"^\s*objectformat\s*=\s*(sha1|sha256)\s*$", re.I | re.M)
+_MAX_COPY = 1024 * 1024 * 1024  # bytes of one file; an index of a million files has a tenth
 _REF_FORMAT = re.compile(r"^\s*refstorage\s*=\s*reftable\s*$", re.I | re.M)
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a repository lives. `common` differs from `git_dir` in linked worktrees."""
-
-    root: Path
-    git_dir: Path
-    common: Path
-
-
-def find(path: Path) -> Location | None:
-    """The repository that `path` is in, read from the file system alone; None outside any."""
-    for folder in (path, *path.parents):
-        dot = folder / ".git"
-        if dot.is_dir() and (dot / "HEAD").exists():
-            return Location(folder, dot, _common(dot))
-        if dot.is_file():
-            target = _gitfile(dot)
-            if target is not None:
-                return Location(folder, target, _common(target))
-    return None
-
-
-def _gitfile(dot: Path) -> Path | None:
-    text = _read_start(dot, 4096).strip()
-    if not text.startswith("gitdir:"):
-        return None
-    target = (dot.parent / text.removeprefix("gitdir:").strip()).resolve()
-    return target if (target / "HEAD").exists() else None
-
-
-def _common(git_dir: Path) -> Path:
-    text = _read_start(git_dir / "commondir", 4096).strip()
-    return (git_dir / text).resolve() if text else git_dir
 
 
 def shadow(location: Location, private: Path) -> str:
     """Fill `private`, an empty folder; returns the object format. Raises OSError; GitError for reftable."""
     git_dir, common = location.git_dir, location.common
-    config = _read_start(common / "config")
+    config = read_start(common / "config")
     if _REF_FORMAT.search(config):
         raise GitError("git_reftable", path=str(location.root))
     found = _OBJECT_FORMAT.search(config)
@@ -114,6 +81,8 @@ def _copy(source: str | Path, target: str | Path) -> None:
     A file that is gone by now is passed over: refs come and go while git works beside us.
     """
     with suppress(FileNotFoundError):
+        if os.path.getsize(source) > _MAX_COPY:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         shutil.copy2(source, target)
 
 
@@ -126,12 +95,3 @@ def _copy_all(folder: Path, names: Iterable[str], target: Path) -> None:
 def _shared_indexes(git_dir: Path) -> list[str]:
     """The other halves of a split index."""
     return [path.name for path in git_dir.glob("sharedindex.*")]
-
-
-def _read_start(path: Path, size: int = 65536) -> str:
-    """The start of a small text file; '' when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return os.fsdecode(file.read(size))
-    except OSError:
-        return ""

@@ -21,10 +21,10 @@ def command(lang: str) -> click.Command:
 
     @click.pass_obj
     def show(environ: Mapping[str, str], /, path: str) -> int:
-        from review_agent.agent.session import load_settings, read_trusted
+        from review_agent.agent.session import load_settings, read_trusted, trusting
         from review_agent.agent.target import make_target
 
-        trusted = read_trusted(make_target(Path(path)))
+        trusted = read_trusted(trusting(make_target(Path(path)), environ))
         click.echo(config.show(load_settings({}, environ, trusted), lang), nl=False)
         return 0
 

@@ -56,13 +56,14 @@ def rebuild(row: RunRow, store: Store, environ: Mapping[str, str]) -> Report:
     from review_agent.agent.planner import make_plan, narrowed
     from review_agent.agent.progress import Progress
     from review_agent.agent.review import Review
-    from review_agent.agent.session import load_settings, read_trusted, recorded
+    from review_agent.agent.session import load_settings, read_trusted, recorded, trusting
     from review_agent.agent.target import select
 
     asked = recorded(row)
-    trusted = read_trusted(asked.target())
+    asked_for = trusting(asked.target(), environ)
+    trusted = read_trusted(asked_for)
     settings = load_settings(dict(asked.flags), environ, trusted).settings
-    selection, target = select(asked.target(), max_file_size=settings.max_file_size)
+    selection, target = select(asked_for, max_file_size=settings.max_file_size)
     plan = make_plan(
         narrowed(selection, settings),
         settings,

@@ -35,7 +35,14 @@ def command(lang: str) -> click.Command:
 def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     from review_agent.agent.commands.run import execute, make_job
     from review_agent.agent.config import user_config_file
-    from review_agent.agent.session import Trusted, load_settings, open_store, recorded, repository_key
+    from review_agent.agent.session import (
+        Trusted,
+        load_settings,
+        open_store,
+        recorded,
+        repository_key,
+        trusting,
+    )
     from review_agent.agent.target import Target
 
     settings = load_settings({}, environ, Trusted()).settings
@@ -46,7 +53,7 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
         if given["run"]:
             row = store.run(str(given["run"]))
         else:
-            here = repository_key(Target("tree", str(Path.cwd())))
+            here = repository_key(trusting(Target("tree", str(Path.cwd())), environ))
             rows = [row for row in store.runs(repository=here) if row.status != "finished"]
             if not rows:
                 raise StoreError("nothing_to_resume", path=here)

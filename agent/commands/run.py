@@ -63,7 +63,7 @@ def command(lang: str) -> click.Command:
 @click.pass_obj
 def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     target = make_target(
-        _root(given),
+        _root(given, environ),
         base=_text(given, "from"),
         head=_text(given, "to"),
         commit=_text(given, "commit"),
@@ -84,16 +84,16 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     return asyncio.run(execute(job))
 
 
-def _root(given: Mapping[str, object]) -> Path:
+def _root(given: Mapping[str, object], environ: Mapping[str, str]) -> Path:
     """The folder to review. A change without a path is the whole repository's, wherever we stand."""
     if given["path"] is not None:
         return Path(str(given["path"]))
-    from review_agent.tools.git import find
+    from review_agent.agent.session import trusting
 
     is_change = any(given[name] for name in ("staged", "working")) or any(
         given[name] is not None for name in ("from", "to", "commit")
     )
-    location = find(Path.cwd()) if is_change else None
+    location = trusting(Target("tree", str(Path.cwd())), environ).repository() if is_change else None
     return location.root if location is not None else Path(".")
 
 
@@ -121,8 +121,9 @@ def make_job(
 ) -> Job:
     from review_agent.agent.config import planned
     from review_agent.agent.output import check_outputs
-    from review_agent.agent.session import load_settings, read_trusted
+    from review_agent.agent.session import load_settings, read_trusted, trusting
 
+    target = trusting(target, environ)
     trusted = read_trusted(target)
     loaded = load_settings(flags, environ, trusted)
     outputs = outputs_of(given, loaded.settings.format)
