@@ -77,6 +77,11 @@ def by_a_second_folder(evil: Path, private: Path) -> None:
     gitfile(evil, second)
 
 
+def as_its_worktree(evil: Path, private: Path) -> None:
+    Repo(private).git("worktree", "add", "-q", "--detach", str(evil.parent / "side"))
+    gitfile(evil, private / ".git" / "worktrees" / "side")
+
+
 def by_a_false_worktree(evil: Path, private: Path) -> None:
     second = evil.parent / "worktrees" / "x"
     second.mkdir(parents=True)
@@ -100,7 +105,7 @@ def by_linked(name: str) -> Callable[[Path, Path], None]:
 
 ATTACKS = [
     as_a_file, as_a_relative_file, as_a_link, as_a_linked_file, by_commondir, by_a_second_folder,
-    by_a_false_worktree, *map(by_linked, ("objects", "refs", "index", "HEAD", "config")),
+    as_its_worktree, by_a_false_worktree, *map(by_linked, ("objects", "refs", "index", "HEAD", "config")),
 ]  # fmt: skip
 
 
