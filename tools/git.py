@@ -33,9 +33,10 @@ _OPTIONS = (
     "-c", "core.quotePath=true", "-c", "core.fsmonitor=false", "-c", "diff.renameLimit=2000",
     "-c", "core.bigFileThreshold=64m",  # one huge file is "binary" then, instead of the end of the review
 )  # fmt: skip
-# No commit's name: names of files, and searches through all messages by an expression that may never end.
+# No commit's name: what cannot be given to a program, names of files, and searches through all messages by an
+# expression that may never end.
 _MAX_REF = 1000
-_NO_COMMIT = re.compile(r"[\0-\x1f\x7f:]|\^\{/")
+_NO_COMMIT = re.compile(r"[\0-\x1f\x7f:\ud800-\udc7f\udd00-\udfff]|\^\{/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +258,8 @@ class Repository:
             out = self.run(*command, "HEAD", "--", ok=(0, 128))
         except GitError:  # too much or too slow: it only says what to look at first
             return counts
-        for name in _split(out.replace(b"\n", b"\0")):
-            path = os.fsdecode(name)
+        for name in _split(out):
+            path = os.fsdecode(name.removeprefix(b"\n"))
             counts[path] = counts.get(path, 0) + 1
         return counts
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from gitrepo import NAME, Repo, make_repo, opened
 
 from review_agent.agent.errors import GitError
+from review_agent.tools.diff import parse_diff
 from review_agent.tools.git import Location, Repository, find
 
 
@@ -96,13 +98,126 @@ def test_resolve(repo: Repo, tmp_path: Path) -> None:
         "f" * 40,
         "main other",
         "$(id)",
+        "--output=x",
+        "-Ox",
+        "--no-index",
+        "--upload-pack=touch x",
+        "main\nHEAD",
+        "main\r",
+        "\x1b[2Jmain",
+        "@{-1}",
+        "@{u}",
+        "@{99999999999999999999}",
+        ":/c",
+        ":/-c",
+        "HEAD^{/c}",
+        "HEAD^{/(a*)*$}",
+        "HEAD:a",
+        ":0:a",
+        "HEAD" + "^{}" * 5000,
+        "x" * 100_000,
+        "HEAD~99999999999999999999",
+        "HEAD^@",
+        "HEAD^!",
+        "main..side",
+        "^main",
+        "main^{commit} --not",
+        "refs/heads/*",
+        "/etc/passwd",
+        "../../HEAD",
+        "caf\udce9",
+        "\ud800",
     ],
 )
 def test_what_is_no_commit_is_unknown(repo: Repo, ref: str) -> None:
     repo.commit({"a": "1\n"})
+    repo.git("branch", "side")
     with opened(repo) as git, pytest.raises(GitError) as caught:
         git.resolve(ref)
     assert (caught.value.key, caught.value.fields) == ("ref_unknown", {"ref": ref})
+
+
+def test_a_search_through_messages_is_not_begun(repo: Repo) -> None:
+    """With back references git would look for longer than anyone waits."""
+    repo.commit({"a": "1\n"}, "c" * 120)
+    started = time.monotonic()
+    with opened(repo) as git:
+        for ref in (r":/(c*)*\1x", r"HEAD^{/^(c*)(c*)(c*)(c*)\1\2\3\4x$}"):
+            with pytest.raises(GitError, match="ref_unknown"):
+                git.resolve(ref)
+    assert time.monotonic() - started < 3
+
+
+HOSTILE = [
+    "-h",
+    "--output=x",
+    "--all",
+    "-Ox",
+    "--",
+    "@",
+    "HEAD",
+    "--end-of-options",
+    "a;touch${IFS}x",
+    "$(touch${IFS}x)",
+    "|x",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_of_branches_and_tags_are_no_options(repo: Repo, name: str) -> None:
+    """git itself would not make some of these, an archive can."""
+    first = repo.commit({"a": "1\n"})
+    repo.commit({"a": "2\n"})
+    for kind in ("heads", "tags", "remotes/origin"):
+        repo.write(f".git/refs/{kind}/{name}", f"{first}\n")
+    with opened(repo) as git:
+        assert git.resolve(f"refs/heads/{name}") == first
+        if name not in ("HEAD", "@", "--"):
+            assert git.resolve(name) == first or name.startswith("-")
+        assert dict(git.churn()) == {"a": 2}
+        assert [entry.path for entry in git.listed()] == ["a"]
+    repo.write(".git/HEAD", f"ref: refs/heads/{name}\n")
+    with opened(repo) as git:
+        assert git.head() == first
+        assert b"+2" in git.diff(git.resolve("HEAD"), work_tree=True)
+    assert not list(repo.path.glob("x"))
+
+
+@pytest.mark.parametrize(
+    "name", [*HOSTILE, ":(top)a", ":!a", "-", "a\nb", "\x1b[31m", "{a,b}", "%n", "'", '"']
+)
+def test_names_of_files_are_no_options(repo: Repo, name: str) -> None:
+    first = repo.commit({name: "1\n", "other": "1\n"})
+    second = repo.commit({name: "2\n", "other": "2\n"})
+    repo.write(name, "3\n")
+    repo.write(f"new {name}", "4\n")
+    with opened(repo) as git:
+        assert {entry.path for entry in git.listed()} == {name, "other", f"new {name}"}
+        assert git.untracked() == [f"new {name}"]
+        assert git.churn()[name] == 2
+        assert git.file_at(first, name, 10) == b"1\n"
+        assert [file.path for file in parse_diff(git.diff(first, second))] == sorted(
+            [name, "other"], key=os.fsencode
+        )
+        assert [file.path for file in parse_diff(git.diff(first, second, without=[name]))] == ["other"]
+        assert [file.path for file in parse_diff(git.diff(second, work_tree=True))] == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["HEAD", "main", "-h", "--output=x", "", "f" * 39, "F" * 40, "f" * 40 + "\n", f"{'f' * 40}^"]
+)
+def test_only_whole_ids_are_compared(repo: Repo, name: str) -> None:
+    commit = repo.commit({"a": "1\n"})
+    with opened(repo) as git:
+        for ask in (
+            lambda: git.diff(name, commit),
+            lambda: git.merge_base(commit, name),
+            lambda: git.parents(name),
+            lambda: git.file_at(name, "a", 10),
+        ):
+            with pytest.raises(GitError, match="ref_unknown"):
+                ask()
+    assert not (repo.path / "x").exists()
 
 
 def test_head_of_an_unborn_branch_and_of_none(repo: Repo) -> None:
