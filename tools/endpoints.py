@@ -6,17 +6,21 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from review_agent.agent.errors import ConfigError
+from review_agent.agent.errors import ConfigError, EndpointRefused
 from review_agent.agent.models import TrustClass
+from review_agent.tools import tripwire
+from review_agent.tools.tripwire import Peer, dialing, is_loopback
 
 if TYPE_CHECKING:
     import httpx
 
 OLLAMA_PORT = 11434
+LOCALHOST = ("127.0.0.1", "::1")
 _HOST_PORT = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([^:\[\]]*)")  # as Go's net.SplitHostPort
 # What parsers read differently (we would judge one host and connect to another), or what no base URL has.
 _UNWANTED = re.compile(r"[\s\x00-\x1f\x7f\\@?#%]")
@@ -33,12 +37,30 @@ class Endpoint:
     def host(self) -> str:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
+    @property
+    def port(self) -> int:
+        parts = urlsplit(self.url)
+        return parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
+
+    @property
+    def dialled(self) -> tuple[str, ...]:
+        """Where to connect, in this order: an address, or a name that a resolver is asked for.
+
+        `localhost` is never asked for: whatever answers for it, it means this machine.
+        """
+        host = urlsplit(self.url).hostname or ""
+        if host == "localhost":
+            return LOCALHOST
+        return (host if host.isascii() else host.encode("idna").decode("ascii"),)
+
 
 def make_endpoint(url: str, allowed_hosts: Sequence[str] = ()) -> Endpoint:
     """The endpoint of a URL. Raises ConfigError for what is not http(s)://host."""
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname, parts.port
+        if host and not host.isascii():
+            host.encode("idna")
     except ValueError as exc:
         raise ConfigError("bad_url", url=url) from exc
     if parts.scheme not in ("http", "https") or not host or _UNWANTED.search(url.strip()):
@@ -49,12 +71,8 @@ def make_endpoint(url: str, allowed_hosts: Sequence[str] = ()) -> Endpoint:
 def _trust(host: str, netloc: str, allowed_hosts: Sequence[str]) -> TrustClass:
     if host == "localhost":  # not `x.localhost`: some resolvers ask the network for it
         return TrustClass.LOOPBACK
-    try:
-        address = ipaddress.ip_address(host)
-        if (getattr(address, "ipv4_mapped", None) or address).is_loopback:
-            return TrustClass.LOOPBACK
-    except ValueError:
-        pass  # a name: trusted only when the user listed it
+    if is_loopback(host):
+        return TrustClass.LOOPBACK
     listed = {entry.strip().lower() for entry in allowed_hosts}
     return TrustClass.LAN if host.lower() in listed or netloc.lower() in listed else TrustClass.CLOUD
 
@@ -103,32 +121,52 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def listening(endpoint: Endpoint, seconds: float = 1.0) -> bool:
     """Whether something accepts connections there. Only asked of loopback addresses."""
-    parts = urlsplit(endpoint.url)
-    port = parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=seconds).close()
-    except OSError:
-        return False
-    return True
+    for host in endpoint.dialled:
+        with suppress(OSError), dialing():
+            socket.create_connection((host, endpoint.port), timeout=seconds).close()
+            return True
+    return False
+
+
+def confine(endpoints: Sequence[Endpoint]) -> None:
+    """From now on this process connects to these endpoints only, and to no cloud. There is no way back."""
+    local = [endpoint for endpoint in endpoints if endpoint.trust is not TrustClass.CLOUD]
+    tripwire.arm(Peer(host, endpoint.port) for endpoint in local for host in endpoint.dialled)
+
+
+def admit(endpoint: Endpoint) -> None:
+    """Let a confined process connect to an engine that it started itself, on this machine."""
+    for host in endpoint.dialled:
+        tripwire.admit(Peer(host, endpoint.port))
 
 
 def make_client(
-    endpoint: Endpoint, *, stall_seconds: float, api_key: str = "", connect_seconds: float = 5.0
+    endpoint: Endpoint,
+    *,
+    stall_seconds: float,
+    api_key: str = "",
+    connect_seconds: float = 5.0,
 ) -> httpx.AsyncClient:
-    """The HTTP client of one endpoint: no redirects; proxies from the environment only for `cloud`.
+    """The HTTP client of one endpoint, of no other origin. It knows no redirects and no proxies.
 
     `stall_seconds` is how long the server may stay silent: a local model reads for minutes before it writes.
+    Raises EndpointRefused for a cloud endpoint: nothing that reviews code may talk to one.
     """
+    if endpoint.trust is TrustClass.CLOUD:
+        raise EndpointRefused("endpoint_not_local", url=endpoint.url, host=endpoint.host)
     import httpx
 
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    from review_agent.tools.transport import Direct
+
+    limits = httpx.Limits(max_connections=64)
+    inner = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
     return httpx.AsyncClient(
         base_url=endpoint.url,
-        headers=headers,
+        headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         timeout=httpx.Timeout(stall_seconds, connect=connect_seconds),
-        trust_env=endpoint.trust is TrustClass.CLOUD,
+        transport=Direct(inner, endpoint.url, endpoint.dialled),
+        trust_env=False,
         follow_redirects=False,
-        limits=httpx.Limits(max_connections=64),
     )
 
 

@@ -25,6 +25,7 @@ from review_agent.tools.backends.ollama import OllamaBackend
 from review_agent.tools.backends.openai import OpenAIBackend
 from review_agent.tools.backends.wire import MAX_LINE_BYTES, lines
 from review_agent.tools.endpoints import make_client, make_endpoint
+from review_agent.tools.transport import Direct
 
 SCHEMA: dict[str, object] = {"type": "object"}
 REQUEST = ChatRequest(
@@ -35,7 +36,8 @@ Backend = OllamaBackend | OpenAIBackend
 
 
 def over(handler: Handler, kind: type[Backend], url: str = "http://127.0.0.1:1") -> Backend:
-    client = httpx.AsyncClient(base_url=url, transport=httpx.MockTransport(handler))
+    host = httpx.URL(url).host
+    client = httpx.AsyncClient(base_url=url, transport=Direct(httpx.MockTransport(handler), url, [host]))
     return kind(client, make_endpoint(url, ["box"]))
 
 
@@ -110,6 +112,31 @@ async def test_what_a_status_means(
     with pytest.raises(EngineError) as caught:
         await backend.models()
     assert type(caught.value) is error
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("http://evil.example:8080/x?code=1#f", "evil.example:8080"),
+        ("https://user:secret@evil.example/", "evil.example"),
+        ("//evil.example", "evil.example"),
+        ("http://[2001:db8::1]:5/", "[2001:db8::1]:5"),
+        ("/api/elsewhere", "127.0.0.1:1"),
+        ("http://例子.example/", "xn--fsqu00a.example"),
+        (f"http://{'a' * 300}.example/", "a" * 100),
+        ("http://a\u009b31m.example/", "?"),
+        ("http://[::1", "?"),
+        ("javascript:alert(1)", "?"),
+        (None, "?"),
+    ],
+)
+async def test_where_a_redirect_would_lead(kind: type[Backend], location: str | None, target: str) -> None:
+    headers = {"Location": location.encode()} if location is not None else {}
+    backend = over(lambda _: httpx.Response(307, headers=headers), kind)
+    with pytest.raises(EngineRejected, match="engine_redirects") as caught:
+        await read(backend)
+    assert caught.value.fields["target"] == target
 
 
 @BOTH

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import re
 import socket
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from review_agent.agent.errors import ConfigError
+from review_agent.agent.errors import ConfigError, EndpointRefused
 from review_agent.agent.models import TrustClass
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
+from review_agent.tools.transport import Direct
 
 LOOPBACK, LAN, CLOUD = TrustClass.LOOPBACK, TrustClass.LAN, TrustClass.CLOUD
 
@@ -206,20 +210,41 @@ def test_an_address_without_its_last_slash() -> None:
     assert endpoint.host == "127.0.0.1:1234"
 
 
-@pytest.mark.parametrize(
-    ("url", "proxied"),
-    [("http://127.0.0.1:1", False), ("http://gpu-box:1", False), ("http://api.example.com:1", True)],
-)
-def test_proxies_of_the_environment_are_for_the_cloud_only(
-    url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://localhost:1", "https://gpu-box:1"])
+def test_proxies_of_the_environment_are_not_for_engines(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     client = make_client(make_endpoint(url, ["gpu-box"]), stall_seconds=600)
-    assert client.trust_env is proxied
-    assert any(mount is not None for mount in client._mounts.values()) is proxied
+    assert client.trust_env is False
+    assert not client._mounts
+    assert isinstance(client._transport, Direct)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.anthropic.com", "http://192.168.1.5:11434", "http://x.localhost:1"]
+)
+def test_there_is_no_client_for_a_cloud_endpoint(url: str) -> None:
+    with pytest.raises(EndpointRefused, match="endpoint_not_local"):
+        make_client(make_endpoint(url, ["gpu-box"]), stall_seconds=600)
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "dialled"),
+    [
+        ("http://127.0.0.1:11434", 11434, ("127.0.0.1",)),
+        ("http://127.0.0.1", 80, ("127.0.0.1",)),
+        ("https://[::1]/v1", 443, ("::1",)),
+        ("http://localhost:1234/v1", 1234, ("127.0.0.1", "::1")),
+        ("http://LOCALHOST", 80, ("127.0.0.1", "::1")),
+        ("http://gpu-box:8000", 8000, ("gpu-box",)),
+        ("http://显卡:8000", 8000, ("xn--hlrv25b",)),
+    ],
+)
+def test_what_is_dialled(url: str, port: int, dialled: tuple[str, ...]) -> None:
+    endpoint = make_endpoint(url, ["gpu-box", "显卡"])
+    assert (endpoint.port, endpoint.dialled) == (port, dialled)
 
 
 def test_the_client_waits_long_connects_soon_and_follows_nobody() -> None:
@@ -230,8 +255,44 @@ def test_the_client_waits_long_connects_soon_and_follows_nobody() -> None:
     assert "Authorization" not in make_client(make_endpoint("http://127.0.0.1:1"), stall_seconds=1).headers
 
 
-def test_whether_something_listens() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_whether_something_listens(host: str, no_resolver: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        endpoint = make_endpoint(f"http://127.0.0.1:{server.getsockname()[1]}")
+        endpoint = make_endpoint(f"http://{host}:{server.getsockname()[1]}")
         assert listening(endpoint)
     assert not listening(endpoint)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_localhost_is_this_machine_without_a_resolver(address: str, no_resolver: None) -> None:
+    peers: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            peers.append(writer.get_extra_info("sockname")[0])
+            host = re.search(rb"(?im)^host: (.*?)\r", head)
+            body = host[1] if host else b""
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    async with await asyncio.start_server(answer, address, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        endpoint = make_endpoint(f"http://localhost:{port}")
+        assert listening(endpoint)
+        async with make_client(endpoint, stall_seconds=5) as client:
+            said = [(await client.get("/")).text for _ in range(2)]
+    assert said == [f"localhost:{port}"] * 2  # the name that the user wrote
+    assert peers == [address] * 2
+
+
+@pytest.fixture
+def no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names mean an address that nobody has; addresses mean themselves."""
+    real = socket.getaddrinfo
+
+    def lying(host: str | bytes | None, *args: Any, **kwargs: Any) -> Any:
+        text = host.decode() if isinstance(host, bytes) else host or ""
+        return real("192.0.2.1" if text.strip("0123456789.:abcdef") else text, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lying)

@@ -130,8 +130,6 @@ def refusal(response: httpx.Response, body: bytes, url: str) -> Exception:
         return EngineBusy("engine_busy", retry_after=_seconds(response.headers.get("retry-after")), url=url)
     if status == 404:
         return ModelMissing("model_or_path_missing", url=url, detail=said)
-    if 300 <= status < 400:
-        return EngineRejected("engine_redirects", url=url, status=status)
     if status >= 500:
         return EngineFault("engine_status", url=url, status=status, detail=said)
     if is_too_long(said):
