@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable, UsageError
 from review_agent.agent.models import EngineInfo, Note, TrustClass
 from review_agent.agent.settings import DEFAULTS, Settings
+from review_agent.tools import endpoints
 from review_agent.tools.backends import Backend, ModelInfo
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
 
@@ -58,6 +59,12 @@ def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
             raise ModelUnavailable("engine_unavailable", url=endpoint.url)
         if settings.backend != "auto" or not _own_models(settings):
             raise ModelUnavailable("no_engine", url=endpoint.url)
+
+
+def confine(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Hold this process to the engine that a run may take: from now on nothing else can be reached."""
+    _refuse_unbuilt(settings)
+    endpoints.confine(() if _is_embedded(settings) else (_named(settings, environ),))
 
 
 async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
@@ -174,9 +181,16 @@ def _refuse_unbuilt(settings: Settings) -> None:
         raise UsageError("engine_not_built", engine=wanted)
 
 
-def _endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
+def _named(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
     default = LM_STUDIO if settings.backend == "openai" else ollama_url(environ.get("OLLAMA_HOST"))
-    return _trusted(settings.base_url or default, settings)
+    return make_endpoint(settings.base_url or default, settings.allowed_hosts)
+
+
+def _endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
+    endpoint = _named(settings, environ)
+    if endpoint.trust is TrustClass.CLOUD:
+        raise EndpointRefused("endpoint_not_local", url=endpoint.url, host=endpoint.host)
+    return endpoint
 
 
 async def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
@@ -218,13 +232,6 @@ async def _speaks_ollama(endpoint: Endpoint, settings: Settings, environ: Mappin
         return False
     finally:
         await probe.aclose()
-
-
-def _trusted(url: str, settings: Settings) -> Endpoint:
-    endpoint = make_endpoint(url, settings.allowed_hosts)
-    if endpoint.trust is TrustClass.CLOUD:
-        raise EndpointRefused("endpoint_not_local", url=endpoint.url, host=endpoint.host)
-    return endpoint
 
 
 def _ollama(endpoint: Endpoint, settings: Settings, environ: Mapping[str, str]) -> OllamaBackend:

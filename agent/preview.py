@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from review_agent.agent.display import inline
-from review_agent.agent.engine import Engine, open_engine
+from review_agent.agent.engine import Engine, confine, open_engine
 from review_agent.agent.errors import EngineError
 from review_agent.agent.models import EngineInfo
 from review_agent.agent.planner import Plan, make_plan, narrowed
@@ -30,6 +30,7 @@ async def preview(job: Job) -> int:
     settings = job.settings
     reason = ""
     engine: Engine | None = None
+    confine(settings, job.environ)
     try:
         engine = await open_engine(settings, job.environ)
         await engine.backend.aclose()

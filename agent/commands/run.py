@@ -144,7 +144,7 @@ def make_job(
 async def execute(job: Job) -> int:
     """The whole of a run: select, choose the engine, review, write reports. Returns the exit code."""
     from review_agent.agent.coverage import exit_code
-    from review_agent.agent.engine import open_engine
+    from review_agent.agent.engine import confine, open_engine
     from review_agent.agent.planner import narrowed
     from review_agent.agent.review import empty_report
     from review_agent.agent.session import new_run_id
@@ -154,6 +154,7 @@ async def execute(job: Job) -> int:
     settings = job.settings
     progress = Progress(sys.stderr, settings.lang, live=sys.stderr.isatty())
     opened: Engine | EngineError
+    confine(settings, job.environ)
     try:
         opened = await open_engine(settings, job.environ)
     except EngineError as exc:

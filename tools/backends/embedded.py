@@ -23,7 +23,7 @@ from typing import IO
 from review_agent.agent.errors import EngineFault, EngineRejected, ModelMissing, ModelUnavailable
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
 from review_agent.tools.backends.openai import OpenAIBackend
-from review_agent.tools.endpoints import make_client, make_endpoint
+from review_agent.tools.endpoints import admit, make_client, make_endpoint
 
 CHILD = Path(__file__).with_name("llama_child.py")
 START_SECONDS = 600.0  # a large file on a slow disk
@@ -153,6 +153,7 @@ class EmbeddedBackend:
                 raise EngineRejected("embedded_load_failed", path=str(self._file), detail=said) from exc
             raise
         endpoint = make_endpoint(url)
+        admit(endpoint)
         client = make_client(endpoint, stall_seconds=self._stall, api_key=key)
         return OpenAIBackend(client, endpoint, extra=_no_thinking(self._model.name))
 
