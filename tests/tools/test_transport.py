@@ -120,6 +120,16 @@ async def test_what_broke_is_not_sent_again() -> None:
     assert seen == ["127.0.0.1"]
 
 
+async def test_a_refusal_from_within_a_group_of_tasks_is_told_as_it_is() -> None:
+    def refused(_: httpx.Request) -> httpx.Response:
+        refusal = EndpointRefused("errors_network.not_the_engine", where="192.0.2.1:80")
+        raise ExceptionGroup("tasks", [ExceptionGroup("tasks", [refusal]), ValueError("another")])
+
+    async with client_of(refused, hosts=("gpu-box",)) as client:
+        with pytest.raises(EndpointRefused, match="not_the_engine"):
+            await client.get("/")
+
+
 async def test_closing_a_client_closes_its_connections() -> None:
     closed: list[bool] = []
 
