@@ -17,6 +17,26 @@ MAY_IMPORT = {
 }
 NOT_IN_AGENT = {"httpx", "subprocess", "sqlite3", "git", "socket", "urllib.request"}
 
+# Who may have to do with a network at all. `socket` is where sockets are made and looked at, and nowhere else.
+NETWORK = {
+    "socket": {"tools/endpoints.py", "tools/tripwire.py"},
+    "httpx": {
+        "tools/backends/listing.py", "tools/backends/ollama.py", "tools/backends/openai.py", "tools/backends/wire.py",
+        "tools/download.py", "tools/endpoints.py", "tools/hubs.py", "tools/ollama_pull.py", "tools/transport.py",
+    },
+}  # fmt: skip
+NOBODY = {
+    "_socket", "aiohttp", "anthropic", "asyncore", "claude_agent_sdk", "ftplib", "http.client", "http.server",
+    "httpcore", "imaplib", "multiprocessing", "openai", "poplib", "requests", "smtplib", "socketserver", "ssl",
+    "telnetlib", "urllib.request", "urllib3", "webbrowser", "websockets", "xmlrpc",
+}  # fmt: skip
+# Called under any name, as in `loop.create_connection(…)` and `httpx.AsyncClient(…)`.
+CONNECTS = {
+    "AsyncClient", "AsyncHTTPTransport", "Client", "HTTPTransport", "create_connection", "create_datagram_endpoint",
+    "create_server", "create_unix_connection", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getfqdn",
+    "open_connection", "open_unix_connection", "start_server", "start_unix_server", "urlopen", "urlretrieve",
+}  # fmt: skip
+
 
 def modules(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
@@ -55,3 +75,54 @@ def test_nothing_but_commands_and_main_imports_the_command_line() -> None:
     for path in modules("agent"):
         if path.parent.name != "commands" and path.name != "main.py":
             assert "review_agent.agent.cli" not in set(imports(path)), path
+
+
+def ours() -> Iterator[tuple[str, Path]]:
+    for room in ("agent", "tools", "prompts", "checkpoints"):
+        for path in modules(room):
+            yield path.relative_to(ROOT).as_posix(), path
+
+
+def test_few_modules_have_to_do_with_a_network() -> None:
+    users: dict[str, set[str]] = {name: set() for name in NETWORK}
+    for where, path in ours():
+        for name in imports(path):
+            top = name.partition(".")[0]
+            if where != "tools/backends/llama_child.py":  # a program of its own, which loads the engine
+                assert name not in NOBODY, f"{where} imports {name}"
+                assert top not in NOBODY, f"{where} imports {name}"
+            if top in users:
+                users[top].add(where)
+    assert users == NETWORK
+
+
+def calls(path: Path) -> set[str]:
+    """Last names of what is called, and of what a class is made from; `httpx.get` and the like in full."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = (
+            [node.func]
+            if isinstance(node, ast.Call)
+            else node.bases
+            if isinstance(node, ast.ClassDef)
+            else []
+        )
+        found |= {name.id for name in called if isinstance(name, ast.Name)}
+        for name in called:
+            if isinstance(name, ast.Attribute):
+                found.add(name.attr)
+                if ast.unparse(name.value) == "httpx" and name.attr.islower():
+                    found.add(f"httpx.{name.attr}")
+    return found
+
+
+def test_connections_and_clients_are_made_in_one_place() -> None:
+    users: dict[str, set[str]] = {}
+    for where, path in ours():
+        made = {name for name in calls(path) if name in CONNECTS or name.startswith("httpx.")}
+        if made:
+            users[where] = made
+    assert users == {
+        "tools/endpoints.py": {"AsyncClient", "AsyncHTTPTransport", "create_connection"},
+        "tools/tripwire.py": {"getaddrinfo"},  # what a name of the user's own configuration means
+    }
