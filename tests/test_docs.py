@@ -12,7 +12,7 @@ import pytest
 from review_agent.agent.cli import Root
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("docs/engines/*.md"), *ROOT.glob("README*.md")])
+PAGES = sorted([*ROOT.glob("docs/engines/*.md"), ROOT / "docs" / "local-only.md", *ROOT.glob("README*.md")])
 PROGRAM = "review-agent"
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.M | re.S)
 _INLINE = re.compile(r"`([^`\n]+)`")

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -64,8 +65,8 @@ def under_strace(folder: Path, argv: Sequence[str]) -> list[str]:
 
 def without_network(argv: Sequence[str]) -> list[str]:
     """The command in a network namespace of its own, with nothing but a loopback interface."""
-    require("unshare", "ip")
-    alone = ["unshare", "-Urn", "--", "sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
+    require("unshare")
+    alone = ["unshare", "-Urn", "--", sys.executable, str(Path(__file__).with_name("loopback.py"))]
     made = subprocess.run([*alone, "true"], capture_output=True)
     if made.returncode:
         _missing(f"no network namespace can be made: {made.stderr.decode().strip()}")
