@@ -11,19 +11,14 @@ from review_agent.agent.settings import Settings
 from review_agent.agent.wording import sentence
 from review_agent.prompts import say
 from review_agent.tools.files import FileGate
+from review_agent.tools.git import Calling
 from review_agent.tools.shell import CommandGate
-from review_agent.tools.shell_run import CommandRunner, GitView
+from review_agent.tools.shell_run import CommandRunner
 
 
 def file_gate(root: Path, settings: Settings) -> FileGate:
-    return FileGate(
-        root, max_file_size=settings.max_file_size, allowed_directories=allowed_directories(settings)
-    )
-
-
-def allowed_directories(settings: Settings) -> list[Path]:
-    """As the user wrote them, `~` expanded; relative ones belong to the reviewed folder."""
-    return [Path(entry).expanduser() for entry in settings.allowed_directories]
+    allowed = [Path(entry).expanduser() for entry in settings.allowed_directories]
+    return FileGate(root, max_file_size=settings.max_file_size, allowed_directories=allowed)
 
 
 def command_gate(root: Path, settings: Settings) -> CommandGate:
@@ -31,7 +26,7 @@ def command_gate(root: Path, settings: Settings) -> CommandGate:
 
 
 def command_runner(
-    root: Path, settings: Settings, environ: Mapping[str, str], git: GitView | None
+    root: Path, settings: Settings, environ: Mapping[str, str], git: Calling | None
 ) -> CommandRunner:
     """Raises CommandRefused where the user has not allowed commands."""
     if not settings.allow_commands:

@@ -41,7 +41,12 @@ class Target:
 
     def repository(self) -> Location | None:
         """The repository that the target is in. Raises GitError where another's git directory is used."""
-        return find(Path(self.root).resolve(), [Path(folder) for folder in self.allowed])
+        root = Path(self.root).resolve()
+        return find(root, [root / folder for folder in self.folders()])
+
+    def folders(self) -> list[Path]:
+        """The directories that may be read; relative ones belong to the repository. [] = all of it."""
+        return [Path(folder).expanduser() for folder in self.allowed]
 
     def label(self) -> str:
         """Short name without machine paths, for reports: `kind`, or `kind:which`."""
@@ -134,16 +139,14 @@ def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
     """Every file of the target, read and judged, and the target with its refs pinned to commits."""
     root = Path(target.root).resolve()
     location = target.repository()
+    gate = _gate(target, location.root if location is not None else root, max_file_size)
     if target.kind == "diff":
-        gate = FileGate(location.root if location is not None else root, max_file_size=max_file_size)
         return _selection(_from_diff_file(target, gate), {}, ()), target
     if location is None:
         if target.kind != "tree":
             raise TargetError("not_a_repository", path=target.root, option=_OPTION[target.kind])
-        gate = FileGate(root, max_file_size=max_file_size)
         return _selection(_from_folder(gate), {}, (Note("plain_folder"),)), target
     with Repository(location) as repo:
-        gate = FileGate(location.root, max_file_size=max_file_size)
         target = replace(target, scope=_prefix(root, location.root))
         reader = _Reader(repo, gate, max_file_size, target.scope)
         entries, pinned, notes = reader.entries(target)
@@ -153,6 +156,16 @@ def select(target: Target, *, max_file_size: int) -> tuple[Selection, Target]:
         notes += tuple(Note("objects_elsewhere", {"path": _tail(folder)}) for folder in repo.borrowed)
         selection = _selection(entries, churn, notes)
         return replace(selection, base_commit=reader.base_commit), pinned
+
+
+def _gate(target: Target, root: Path, max_file_size: int) -> FileGate:
+    gate = FileGate(root, max_file_size=max_file_size, allowed_directories=target.folders())
+    try:
+        gate.list()
+    except FileRefused as exc:
+        if exc.key == "outside":
+            raise TargetError("policy.root_not_allowed", path=target.root) from exc
+    return gate
 
 
 def _tail(folder: Path) -> str:
@@ -257,13 +270,16 @@ class _Reader:
             return Entry(path, None, diff=diff, refused="deleted" if gone else exc.key)
 
     def _from_blobs(self, diffs: list[FileDiff]) -> list[Entry]:
-        blobs = self.repo.blobs((diff.new_blob for diff in diffs), self.max_file_size)
+        wanted = (diff.new_blob for diff in diffs if self.gate.covers(diff.path))
+        blobs = self.repo.blobs(wanted, self.max_file_size)
         entries = []
         for diff in diffs:
             plain = diff.change is not Change.DELETED and diff.new_mode not in (SUBMODULE, SYMLINK)
             data = blobs.get(diff.new_blob)
             refused = ""
-            if plain and data is None and diff.new_blob:
+            if not self.gate.covers(diff.path):
+                data, refused = None, "outside"
+            elif plain and data is None and diff.new_blob:
                 refused = "too_large" if diff.new_blob in blobs else "blob_missing"
             entries.append(Entry(diff.path, data, diff.new_mode or "100644", diff, refused))
         return entries
@@ -298,8 +314,8 @@ def _from_diff_file(target: Target, gate: FileGate) -> list[Entry]:
     room = MAX_SPARSE_LINES
     for diff in diffs:
         data: bytes | None = None
-        refused = ""
-        if diff.change is not Change.DELETED and diff.hunks:
+        refused = "" if gate.covers(diff.path) else "outside"
+        if not refused and diff.change is not Change.DELETED and diff.hunks:
             try:
                 data = gate.read(diff.path)
             except FileRefused:

@@ -21,7 +21,7 @@ from review_agent.tools.git_dir import shadow
 from review_agent.tools.git_location import Location, borrowed, find
 from review_agent.tools.git_process import USUAL, Bounds, execute, program
 
-__all__ = ["EMPTY_TREES", "Bounds", "Location", "Repository", "TreeEntry", "find"]
+__all__ = ["EMPTY_TREES", "Bounds", "Calling", "Location", "Repository", "TreeEntry", "find"]
 
 EMPTY_TREES = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -47,6 +47,15 @@ class TreeEntry:
     path: str
     blob: str = ""
     absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """`options` stand before the sub-command. `readable` is what git must be able to read for it."""
+
+    options: tuple[str, ...]
+    environment: Mapping[str, str]
+    readable: tuple[Path, ...]
 
 
 class Repository:
@@ -90,6 +99,14 @@ class Repository:
     def partial(self) -> bool:
         """Whether objects may be missing on purpose (`git clone --filter`)."""
         return any((self.location.common / "objects" / "pack").glob("*.promisor"))
+
+    def calling(self) -> Calling:
+        """How a program started by someone else would call git on the private directory."""
+        return Calling(
+            options=("--no-pager", "--git-dir", str(self._private), "--work-tree", str(self.root), *_OPTIONS),
+            environment=dict(entry.split("=", 1) for entry in self._program.variables),
+            readable=(self._private, (self.location.common / "objects").resolve(), *self.borrowed),
+        )
 
     @property
     def borrowed(self) -> tuple[Path, ...]:

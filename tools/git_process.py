@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from review_agent.agent.errors import GitError
+from review_agent.tools.programs import find_program, trusted_folders
 
 if TYPE_CHECKING:
     from git import Git
@@ -70,35 +70,13 @@ class Program:
 
 def program(reviewed: Path, private: Path) -> Program:
     """The git of the caller's PATH, never one of the reviewed repository. Raises GitError("git_missing")."""
-    folders = list(_trusted_folders(os.environ.get("PATH", os.defpath), reviewed))
-    git, env = (_which(name, folders, reviewed) for name in ("git", "env"))
-    if git is None or env is None:
+    folders = trusted_folders(os.environ.get("PATH", os.defpath), reviewed)
+    git, env = (find_program(name, folders, reviewed) for name in ("git", "env"))
+    if git is None or env is None or "=" in git:  # `env` would take it for a variable
         raise GitError("git_missing")
     home = str(private)
     variables = {"PATH": os.pathsep.join(folders), "HOME": home, "TMPDIR": home, **_SETTINGS}
     return Program(git, env, tuple(f"{name}={value}" for name, value in variables.items()))
-
-
-def _trusted_folders(path: str, reviewed: Path) -> Iterator[str]:
-    """`.` or an empty entry is wherever we stand: in the reviewed repository, mostly."""
-    for folder in path.split(os.pathsep):
-        if os.path.isabs(folder) and not _is_in(folder, reviewed):
-            yield folder
-
-
-def _which(name: str, folders: Sequence[str], reviewed: Path) -> str | None:
-    for folder in folders:
-        found = shutil.which(name, path=folder)
-        # `env` would read a path with "=" as a variable.
-        if found and "=" not in found and not _is_in(found, reviewed):
-            return found
-    return None
-
-
-def _is_in(path: str, reviewed: Path) -> bool:
-    """Whether a path leads into the repository. One at `/` is the machine itself, not code to distrust."""
-    root = os.path.realpath(reviewed)
-    return root != os.path.sep and Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def execute(

@@ -39,7 +39,10 @@ _PROBE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`root` is what may be read; `hidden` are folders and files in it that must look empty."""
+    """`root` is what may be read; `hidden` are folders and files in it that must look empty.
+
+    `readable` can be read besides, also where it lies in something hidden.
+    """
 
     program: str
     root: Path
@@ -60,13 +63,15 @@ class Sandbox:
         for place in (*_SYSTEM, *_SETTINGS):
             options += _shown(Path(place))
         options += ["--dev-bind", "/dev/null", "/dev/null", "--tmpfs", "/tmp"]  # noqa: S108 - a name inside
-        for path in _outermost([self.root, *self.readable, Path(argv[0])]):
+        for path in _outermost([self.root, Path(argv[0])]):
             options += ["--ro-bind", str(path), str(path)]
         for path in self.hidden:
             if path.is_dir() and not path.is_symlink():
                 options += ["--tmpfs", str(path)]
             elif path.exists():
                 options += ["--ro-bind", "/dev/null", str(path)]
+        for path in _outermost(self.readable):  # some of it in what was hidden
+            options += ["--ro-bind", str(path), str(path)]
         return [self.program, *options, "--chdir", str(folder), "--", *argv]
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from review_agent.agent.errors import CommandRefused
+from review_agent.tools.git import Calling
+from review_agent.tools.programs import find_program, trusted_folders
 from review_agent.tools.sandbox import Sandbox, find_sandbox
 from review_agent.tools.shell import CommandGate, Process, Step
 
@@ -21,15 +22,6 @@ MAX_OUTPUT = 256 * 1024
 MAX_COMPLAINT = 16 * 1024
 _TICK = 0.02  # seconds between looks at whether the processes have ended
 _ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "TERM": "dumb"}
-
-
-@dataclass(frozen=True, slots=True)
-class GitView:
-    """How git is called here: `prefix` up to the sub-command, and what it has to be able to read."""
-
-    prefix: tuple[str, ...]
-    environment: Mapping[str, str]
-    readable: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +36,6 @@ class Ran:
     sandboxed: bool
 
 
-def trusted_search(path: str, roots: Sequence[Path]) -> str:
-    """A PATH without relative folders and without any inside a reviewed repository."""
-    kept = [
-        entry
-        for entry in path.split(os.pathsep)
-        if os.path.isabs(entry)
-        and not any(Path(os.path.realpath(entry)).is_relative_to(os.path.realpath(root)) for root in roots)
-    ]
-    return os.pathsep.join(kept)
-
-
 class CommandRunner:
     """`run_command`: what the gate allows below `root`, for at most `timeout` seconds, one at a time."""
 
@@ -65,13 +46,13 @@ class CommandRunner:
         *,
         search: str,
         timeout: float,
-        git: GitView | None = None,
+        git: Calling | None = None,
         max_output: int = MAX_OUTPUT,
         sandboxed: bool = True,
     ) -> None:
         self._gate = gate
         self._root = Path(os.path.realpath(root))
-        self._search = trusted_search(search, [root])
+        self._folders = trusted_folders(search, root)
         self._timeout = timeout
         self._git = git
         self._max_output = max_output
@@ -81,6 +62,10 @@ class CommandRunner:
             if sandboxed
             else None
         )
+
+    @property
+    def _search(self) -> str:
+        return os.pathsep.join(self._folders)
 
     @property
     def sandboxed(self) -> bool:
@@ -113,14 +98,14 @@ class CommandRunner:
 
     def _argv(self, process: Process) -> list[str]:
         name, *rest = process.argv
-        program = shutil.which(name, path=self._search)
+        program = find_program(name, self._folders, self._root)
         if program is None:
             raise CommandRefused("policy.not_installed", name=name)
         if name != "git":
             return [program, *rest]
         if self._git is None:
             raise CommandRefused("policy.no_repository")
-        return [program, *self._git.prefix[1:], *rest]
+        return [program, *self._git.options, *rest]
 
     def _run_step(self, step: Step, argvs: Sequence[Sequence[str]], output: _Output) -> int:
         folder = self._root / step.folder

@@ -19,7 +19,7 @@ from review_agent.prompts import say
 if TYPE_CHECKING:
     from review_agent.tools.files import FileGate
     from review_agent.tools.shell import CommandGate
-    from review_agent.tools.shell_run import CommandRunner, GitView, Ran
+    from review_agent.tools.shell_run import CommandRunner, Ran
 
 _MAX_BYTES = 64 * 1024 * 1024
 
@@ -58,31 +58,27 @@ def _callback(lang: str) -> object:
     def test(environ: Mapping[str, str], /, **given: object) -> int:
         from review_agent.agent.display import json_text
         from review_agent.agent.policy import command_gate, command_runner, file_gate
-        from review_agent.agent.session import load_settings, read_trusted
+        from review_agent.agent.session import load_settings, read_trusted, trusting
         from review_agent.agent.target import make_target
-        from review_agent.tools.git import find
+        from review_agent.tools.git import Repository
 
         questions = list(_questions(given))
-        target = make_target(Path(str(given["path"])))
+        target = trusting(make_target(Path(str(given["path"]))), environ)
         flags = {"allow_commands": True} if given["allow_commands"] else {}
         settings = load_settings(flags, environ, read_trusted(target)).settings
-        folder = Path(target.root).resolve()
-        location = find(folder)
-        root = location.root if location is not None else folder
+        location = target.repository()
+        root = location.root if location is not None else Path(target.root).resolve()
         judge = _Judge(file_gate(root, settings), command_gate(root, settings), lang)
         with ExitStack() as closing:
             if given["execute"]:
-                git = _git_view(root, closing)
+                repo = closing.enter_context(Repository(location)) if location is not None else None
+                git = repo.calling() if repo is not None else None
                 judge.runner = command_runner(root, settings, environ, git)
             for question in questions:
                 click.echo(json_text(json.dumps(judge.answer(question), ensure_ascii=False)))
         return 0
 
     return test
-
-
-def _git_view(root: Path, closing: ExitStack) -> GitView | None:
-    return None
 
 
 def _questions(given: Mapping[str, object]) -> Iterator[Question]:

@@ -18,7 +18,7 @@ def place(tmp_path: Path) -> Path:
     place = tmp_path / "repo"
     (place / "src").mkdir(parents=True)
     (place / "src" / "app.py").write_text("print(1)\n" * 100)
-    (place / "key.env").write_text("AWS_ACCESS_KEY_ID=AKIA" + "Q3EGRTYUIOPASDF7\n")
+    (place / "key.env").write_text("AWS_ACCESS_KEY_ID=AKIA" + "Z7Q3XW5RT2KP9M4B\n")
     git = ["git", "-C", str(place), "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
     for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first\x1b[31m"]):
         subprocess.run([*git, *args], check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})

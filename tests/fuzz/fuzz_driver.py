@@ -13,8 +13,9 @@ from pathlib import Path
 from review_agent.agent.errors import CommandRefused
 from review_agent.tools.command_rules import rule_of
 from review_agent.tools.files import FileGate
+from review_agent.tools.git import Repository, find
 from review_agent.tools.shell import CommandGate
-from review_agent.tools.shell_run import CommandRunner, GitView
+from review_agent.tools.shell_run import CommandRunner
 
 LIMIT = 4.0
 SECRETS = (b"5ECRET-OUTSIDE", b"root:x:0")
@@ -98,10 +99,13 @@ def main() -> int:
     plant(place, json.loads((place / "names.json").read_text()))
     own, bash, markers = (Trial(place / name) for name in ("ours", "bash", "markers"))
     root = place / "ours" / "repo"
-    git = GitView((shutil.which("git") or "git", "--no-pager"), GIT, ())
+    location = find(root)
+    if location is None:
+        raise RuntimeError("no repository")
+    repo = Repository(location)
     gate = CommandGate(FileGate(root))
     search = os.environ["PATH"].split(os.pathsep, 1)[1]
-    runner = CommandRunner(gate, root, search=search, timeout=LIMIT, git=git, sandboxed=False)
+    runner = CommandRunner(gate, root, search=search, timeout=LIMIT, git=repo.calling(), sandboxed=False)
     elsewhere = set(os.listdir("/tmp"))
     for source in commands:
         begun = time.monotonic()
@@ -118,6 +122,7 @@ def main() -> int:
             shell = shell or "wrote into /tmp"
             elsewhere = set(os.listdir("/tmp"))
         print(json.dumps({"cmd": source, "ours": ours, "bash": shell, "slow": slow or hung}))
+    repo.close()
     return 0
 
 

@@ -11,13 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from gitrepo import Repo
+from gitrepo import Repo, opened
 
 from review_agent.agent.errors import CommandRefused
 from review_agent.tools.files import FileGate
+from review_agent.tools.git import Calling
+from review_agent.tools.programs import trusted_folders
 from review_agent.tools.sandbox import Sandbox, find_sandbox
 from review_agent.tools.shell import CommandGate
-from review_agent.tools.shell_run import CommandRunner, Ran, trusted_search
+from review_agent.tools.shell_run import CommandRunner, Ran
 
 SEARCH = os.environ["PATH"]
 
@@ -46,16 +48,22 @@ def sandbox_of(root: Path) -> Sandbox:
 
 
 @pytest.fixture(params=["bubblewrap", "none"])
-def sandboxed(request: pytest.FixtureRequest, root: Path) -> bool:
-    return request.param == "bubblewrap" and bool(sandbox_of(root))
+def sandboxed(request: pytest.FixtureRequest) -> bool:
+    return request.param == "bubblewrap" and bool(sandbox_of(Path("/usr")))
 
 
 def runner(
-    root: Path, *, sandboxed: bool, timeout: float = 20, max_output: int = 100_000, search: str = SEARCH
+    root: Path,
+    *,
+    sandboxed: bool,
+    timeout: float = 20,
+    max_output: int = 100_000,
+    search: str = SEARCH,
+    git: Calling | None = None,
 ) -> CommandRunner:
     gate = CommandGate(FileGate(root))
     return CommandRunner(
-        gate, root, search=search, timeout=timeout, max_output=max_output, sandboxed=sandboxed
+        gate, root, search=search, timeout=timeout, max_output=max_output, git=git, sandboxed=sandboxed
     )
 
 
@@ -216,7 +224,7 @@ def test_programs_come_from_outside_of_the_repository(root: Path, tmp_path: Path
     (fake / "cat").chmod(0o755)
     (tmp_path / "link").symlink_to(fake)
     search = f".:bin::{fake}:{tmp_path / 'link'}:{SEARCH}"
-    assert trusted_search(search, [root]) == SEARCH
+    assert trusted_folders(search, root) == SEARCH.split(os.pathsep)
     ran = runner(root, sandboxed=sandboxed, search=search).run("cat a.txt")
     assert ran.stdout == b"b\na\nb\n"
 
@@ -260,14 +268,78 @@ def test_no_descriptor_is_left_open(root: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_sandbox_binds_each_place_once(tmp_path: Path) -> None:
-    sandbox = Sandbox("bwrap", tmp_path, readable=(tmp_path / "x", Path("/usr/share"), Path("/opt/y")))
-    line = sandbox.wrap(["/usr/bin/true"], tmp_path)
+def test_what_is_readable_besides_is_bound_over_what_is_hidden(tmp_path: Path) -> None:
+    git = tmp_path / ".git"
+    git.mkdir()
+    readable = (git / "objects", git / "objects" / "pack", Path("/usr/share"), Path("/opt/y"))
+    line = Sandbox("bwrap", tmp_path, (git,), readable).wrap(["/usr/bin/true"], tmp_path)
     bound = [line[at + 1] for at, word in enumerate(line) if word == "--ro-bind"]
-    assert sorted(bound) == ["/opt/y", str(tmp_path)]
+    assert bound == [str(tmp_path), "/opt/y", str(git / "objects")]
+    assert line.index(str(git)) < line.index(str(git / "objects"))
 
 
-def test_git_needs_a_repository(repo: Repo) -> None:
-    repo.commit({"a.py": "x\n"})
+def test_git_needs_a_repository(root: Path) -> None:
     with pytest.raises(CommandRefused, match="no_repository"):
-        runner(repo.path, sandboxed=False).run("git log")
+        runner(root, sandboxed=False).run("git log")
+
+
+@pytest.mark.parametrize(
+    ("source", "stdout"),
+    [
+        ("git log --format=%s -- a.py", "second\nfirst\n"),
+        ("git log -p --format= -1 -- a.py | grep '^[+]x'", "+x = 2\n"),
+        ("git show HEAD~1:a.py", "x = 1\n"),
+        ("git diff --stat HEAD | tail -1", " 1 file changed, 1 insertion(+), 1 deletion(-)\n"),
+        ("git status --short", " M a.py\n?? new.py\n"),
+        ("git grep -n 'x =' HEAD -- '*.py'", "HEAD:a.py:1:x = 2\n"),
+        ("cd src && git ls-files", "b.py\n"),
+        ("cd src && git diff --name-only .. | cat", "a.py\n"),
+        ("git blame -s HEAD~1 -- a.py | cut -c 2-99 | cut -d' ' -f2-", "1) x = 1\n"),
+        ("git rev-list --count HEAD", "2\n"),
+        ("git branch --show-current", "main\n"),
+        ("git describe --tags", "v1\n"),
+    ],
+)
+def test_git_shows_the_repository(repo: Repo, sandboxed: bool, source: str, stdout: str) -> None:
+    repo.commit({"a.py": "x = 1\n", "src/b.py": "y\n"}, "first")
+    repo.commit({"a.py": "x = 2\n"}, "second")
+    repo.git("tag", "v1")
+    repo.write("a.py", "x = 3\n")
+    repo.write("new.py", "")
+    with opened(repo) as git:
+        ran = runner(repo.path, sandboxed=sandboxed, git=git.calling()).run(source)
+    assert (ran.stdout.decode(), ran.stderr.decode()) == (stdout, "")
+
+
+HOSTILE = {
+    "core.fsmonitor": "git status",
+    "core.pager": "git --no-pager log",
+    "diff.external": "git diff",
+    "diff.evil.textconv": "git log -p",
+    "diff.evil.command": "git diff HEAD~1",
+    "filter.evil.clean": "git diff",
+    "filter.evil.process": "git status --short",
+    "gpg.program": "git log -1",
+    "alias.log": "git log",
+    "blame.ignoreRevsFile": "git blame a.py",
+    "core.hooksPath": "git status",
+}
+
+
+@pytest.mark.parametrize(("name", "source"), HOSTILE.items())
+def test_git_obeys_nothing_of_the_repository(
+    repo: Repo, tmp_path: Path, sandboxed: bool, name: str, source: str
+) -> None:
+    marker, script = tmp_path / "marker", tmp_path / "evil.sh"
+    script.write_text(f"#!/bin/sh\necho ran >> {marker}\ncat\n")
+    script.chmod(0o755)
+    repo.commit({"a.py": "1\n", ".gitattributes": "* diff=evil filter=evil\n"})
+    repo.commit({"a.py": "2\n"})
+    repo.git("config", "log.showSignature", "true")
+    repo.git("config", name, f"!{script}" if name.startswith("alias") else str(script))
+    repo.write("a.py", "3\n")
+    marker.unlink(missing_ok=True)
+    with opened(repo) as git:
+        ran = runner(repo.path, sandboxed=sandboxed, git=git.calling()).run(source)
+    assert ran.exit_code == 0, ran.stderr
+    assert not marker.exists()
