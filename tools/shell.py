@@ -13,7 +13,10 @@ from review_agent.tools.command_special import special
 from review_agent.tools.files import FileGate
 from review_agent.tools.shell_grammar import Command, Operator, Pipeline, Redirect, Word, parse
 
-_MAX_MATCHES = 1000
+_MAX_MATCHES = 1000  # of all globs of a command line
+_MAX_LOOKS = 100_000  # names looked at for them: `*/../*/../*` goes round and round
+_MAX_PARTS = 30
+_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class CommandGate:
             if text in _squeezed(source):
                 raise CommandRefused("policy.blocked", text=text)
         steps: list[Step] = []
+        effort = _Effort()
         folder = ""
         moving = True
         for pipeline in parse(source):
@@ -59,20 +63,22 @@ class CommandGate:
             if moving and folder and pipeline.after != "&&":
                 raise CommandRefused("policy.cd_place")
             moving = False
-            steps.append(self._step(pipeline, folder, first=not steps))
+            view = _View(self._files, folder, effort)
+            steps.append(self._step(pipeline, view, first=not steps))
         if not steps:
             raise CommandRefused("policy.cd_alone")
         return tuple(steps)
 
-    def _step(self, pipeline: Pipeline, folder: str, *, first: bool) -> Step:
-        view = _View(self._files, folder)
+    def _step(self, pipeline: Pipeline, view: _View, *, first: bool) -> Step:
         processes = [
             self._process(command, view, piped=at > 0) for at, command in enumerate(pipeline.commands)
         ]
-        return Step("" if first else pipeline.after, tuple(processes), folder)
+        return Step("" if first else pipeline.after, tuple(processes), view.folder)
 
     def _process(self, command: Command, view: _View, *, piped: bool) -> Process:
         name = command.words[0]
+        if name.text == "[":
+            return self._process(_as_test(command), view, piped=piped)
         if name.pattern or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name.text):
             raise CommandRefused("policy.command", name=name.text)
         rule = rule_of(name.text)
@@ -90,20 +96,43 @@ class CommandGate:
         words = [word.text for word in command.words[1:] if word.text != "--"]
         if len(words) != 1 or words[0].startswith("-") or any(word.pattern for word in command.words):
             raise CommandRefused("policy.cd_place")
-        view = _View(self._files, folder)
+        view = _View(self._files, folder, _Effort())
         view.check(words[0])
         return view.inside(words[0])
+
+
+def _as_test(command: Command) -> Command:
+    """`[ -f x ]` as `test -f x`, which is a program everywhere."""
+    *words, last = command.words[1:]
+    if last.text != "]":
+        raise CommandRefused("policy.syntax")
+    return Command((Word("test"), *words), command.redirects)
+
+
+@dataclass
+class _Effort:
+    """What the globs of a command line have cost so far."""
+
+    matches: int = 0
+    looks: int = 0
+
+    def add(self, pattern: str, *, matches: int = 0, looks: int = 0) -> None:
+        self.matches += matches
+        self.looks += looks
+        if self.matches > _MAX_MATCHES or self.looks > _MAX_LOOKS:
+            raise CommandRefused("policy.too_many_matches", pattern=pattern, limit=_MAX_MATCHES)
 
 
 class _View:
     """Paths as a program sees them that runs in `folder`."""
 
-    def __init__(self, files: FileGate, folder: str) -> None:
+    def __init__(self, files: FileGate, folder: str, effort: _Effort) -> None:
         self._files = files
-        self._folder = folder
+        self._effort = effort
+        self.folder = folder
 
     def inside(self, path: str) -> str:
-        return path if path.startswith("/") or not self._folder else f"{self._folder}/{path}"
+        return path if path.startswith("/") or not self.folder else f"{self.folder}/{path}"
 
     def check(self, path: str) -> None:
         if not path:
@@ -117,38 +146,57 @@ class _View:
         """The names that a glob matches, as bash gives them; the word itself when there are none."""
         if not word.pattern or word.text.startswith("-"):
             return [word.text]
-        found = sorted(self._matches("/" if word.text.startswith("/") else "", _components(word.pattern)))
-        if len(found) > _MAX_MATCHES:
+        found: list[str] = []
+        base, parts = "/" if word.text.startswith("/") else "", _components(word.pattern)
+        if len(parts) > _MAX_PARTS:
             raise CommandRefused("policy.too_many_matches", pattern=word.text, limit=_MAX_MATCHES)
+        for name in self._matches(base, parts, word.text):
+            self._effort.add(word.text, matches=1)
+            found.append(name)
+        found.sort()
         return [f"./{name}" if name.startswith("-") else name for name in found] or [word.text]
 
-    def _matches(self, base: str, patterns: Sequence[str]) -> Iterator[str]:
+    def _matches(self, base: str, patterns: Sequence[str], asked: str) -> Iterator[str]:
         if not patterns:
             yield base
             return
         pattern, rest = patterns[0], patterns[1:]
-        if not re.search(r"[*?\[]", pattern) or pattern in (".", ".."):
-            yield from self._matches(f"{base}{pattern}{'/' if rest else ''}", rest)
+        if not _GLOB.search(pattern):
+            yield from self._matches(f"{base}{pattern}{'/' if rest else ''}", rest, asked)
             return
-        match = re.compile(fnmatch.translate(pattern)).match
-        for name in self._names(base):
+        only_folders = bool(rest) or asked.endswith("/")
+        match = re.compile(fnmatch.translate(pattern.replace("[^", "[!"))).match
+        for name in self._names(base, asked):
             plain = name.removesuffix("/")
             if not match(plain) or (plain.startswith(".") and not pattern.startswith(".")):
                 continue
-            if not rest:
+            if not only_folders:
                 yield base + plain
             elif name.endswith("/"):
-                yield from self._matches(f"{base}{plain}/", rest)
+                yield from self._matches(f"{base}{plain}/", rest, asked)
 
-    def _names(self, base: str) -> list[str]:
+    def _names(self, base: str, asked: str) -> list[str]:
         try:
-            return self._files.list(self.inside(base or "."))
+            names = self._files.list(self.inside(base or "."))
         except FileRefused:
-            return []
+            names = []
+        self._effort.add(
+            asked, looks=10 + 10 * base.count("/") + len(names)
+        )  # each folder on the way is opened
+        return names
 
 
 def _components(pattern: str) -> list[str]:
-    return [part for part in pattern.split("/") if part]
+    """The parts of a glob between slashes; neighbours that are plain names are one part."""
+    parts: list[str] = []
+    plain = False
+    for part in filter(None, pattern.split("/")):
+        was_plain, plain = plain, not _GLOB.search(part)
+        if was_plain and plain:
+            parts[-1] += f"/{part}"
+        else:
+            parts.append(part)
+    return parts
 
 
 def _squeezed(text: str) -> str:

@@ -185,11 +185,24 @@ def _flatten(node: SgNode, depth: int) -> Iterator[Token]:
         yield "redirect", node.text().replace(" ", "")
     elif kind in _OPERATORS:
         yield "operator", kind
+    elif kind == "test_command" and node.text().startswith("[ "):
+        for child in node.children():
+            yield from _flatten_test(child, depth + 1)
     elif kind in _BRANCHES:
         for child in node.children():
             yield from _flatten(child, depth + 1)
     else:
         raise CommandRefused("policy.construct", kind=kind)
+
+
+def _flatten_test(node: SgNode, depth: int) -> Iterator[Token]:
+    if node.kind() == "unary_expression" and depth <= _MAX_DEPTH:
+        for child in node.children():
+            yield from _flatten_test(child, depth + 1)
+    elif node.kind() in ("[", "]", "!", "test_operator"):
+        yield "word", node.text()
+    else:
+        yield from _flatten(node, depth)
 
 
 def _check_inside(node: SgNode, depth: int) -> None:
