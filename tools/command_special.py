@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from review_agent.agent.errors import CommandRefused
-from review_agent.tools.command_rules import Paths, Rule, arguments, check_value, known_option, parse, rule_of
+from review_agent.tools.command_rules import (
+    PAST_THE_END,
+    Paths,
+    Rule,
+    arguments,
+    check_value,
+    known_option,
+    parse,
+    rule_of,
+)
+from review_agent.tools.sed_script import only_prints
 
 _FIND_SIGNS = frozenset({"(", ")", "!", ","})
-_SED_ADDRESS = r"(?:\d{1,9}(?:~\d{1,9})?|\$|/[^/\n]{1,200}/I?)"
-_SED_REPLACE = r"s/[^/\n]{1,200}/[^/\n]{0,200}/[gpI0-9]{0,4}"
-_SED_COMMAND = re.compile(rf" ?(?:{_SED_ADDRESS}(?:,[+~]?{_SED_ADDRESS})? ?!?)? ?(?:[pdq=]|{_SED_REPLACE}) ?")
+_SCRIPT_OPTIONS = ("-e", "--expression")
 _TEST = frozenset(["-e", "-f", "-d", "-s", "-r", "-w", "-x", "-L", "-h"])
 
 
@@ -49,30 +56,23 @@ def _find(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> lis
 def _sed(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
     """Printing, deleting and replacing on the way to standard output; no file, no command, no label."""
     parsed = parse(rule, words, paths)
-    scripts = [*parsed.values.get("-e", ()), *parsed.values.get("--expression", ())]
+    scripts = [script for option in _SCRIPT_OPTIONS for script in parsed.values.get(option, ())]
     operands = parsed.operands
     if not scripts:
         if not operands:
             raise CommandRefused("policy.pattern_missing", command=rule.name)
         scripts, operands = [operands[0]], operands[1:]
     for script in scripts:
-        parts = script.split(";")
-        # `[` could hide a slash or a semicolon that we take for an end, so it stands alone or not at all.
-        if ("[" in script and len(parts) > 1) or "\\\n" in script:
-            raise CommandRefused("policy.value", command=rule.name, option="-e", value=script)
-        if not all(_SED_COMMAND.fullmatch(part) for part in parts):
+        if not only_prints(script):
             raise CommandRefused("policy.value", command=rule.name, option="-e", value=script)
     for operand in operands:
         if operand != "-":
             paths.check(operand)
     if not piped and (not operands or "-" in operands):
         raise CommandRefused("policy.input", command=rule.name)
-    switches = [option for option in parsed.options if not _carries_script(option, scripts)]
-    return [*switches, *(f"--expression={script}" for script in scripts), "--", *operands]
-
-
-def _carries_script(option: str, scripts: Sequence[str]) -> bool:
-    return option.startswith("--expression=") or option in scripts or bool(re.match(r"-[a-zA-Z]*e", option))
+    switches = [option for option in parsed.values if option not in _SCRIPT_OPTIONS]
+    # The short form, since BSD's sed has no long ones.
+    return [*switches, *(word for script in scripts for word in ("-e", script)), PAST_THE_END, *operands]
 
 
 def _test(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
