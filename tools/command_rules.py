@@ -28,7 +28,9 @@ class Paths(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """`kind` is "" for a switch. `value`: required, attached (only `--x=v`), last (the next word, if any)."""
+    """`kind` is "" for a switch. `value`: required, attached (only `--x=v`), last (the next word, if any),
+    apart (only the next word).
+    """
 
     kind: str = ""
     value: str = ""
@@ -48,6 +50,7 @@ class Rule:
     input: bool = False
     number: bool = False
     dashes: bool = True
+    at_files: bool = False
     needs: frozenset[str] = frozenset()
     recursive: frozenset[str] = frozenset()
     no_pattern: frozenset[str] = frozenset()
@@ -116,17 +119,18 @@ def _rule(name: str, entry: Mapping[str, object], shared: Mapping[str, object] |
         input=bool(entry.get("input")),
         number=bool(entry.get("number")),
         dashes=bool(entry.get("dashes", True)),
+        at_files=bool(entry.get("at_files")),
         needs=words("needs"),
         recursive=words("recursive"),
         no_pattern=words("no_pattern"),
     )
 
 
-_MODES = {":": "required", "?": "attached", "~": "last"}
+_MODES = {":": "required", "?": "attached", "~": "last", "!": "apart"}
 
 
 def _option(word: str) -> tuple[str, Option]:
-    match = re.fullmatch(r"(--?[\w.-]+)(?:([:?~])(\w+))?", word)
+    match = re.fullmatch(r"(--?[\w.-]+)(?:([:?~!])(\w+))?", word)
     if match is None:
         raise ValueError(word)  # the table is ours
     return match[1], Option(match[3] or "", _MODES.get(match[2] or "", ""))
@@ -174,7 +178,7 @@ def _long(rule: Rule, word: str, rest: list[str], paths: Paths, note: _Note) -> 
         note(name, value)
         return [word]
     if option.value == "required" or (option.value == "last" and rest):
-        value = _next(rule, name, rest)
+        value = _next(rule, name, option.kind, rest)
         check_value(rule, name, option.kind, value, paths)
         note(name, value)
         # As one word: whatever a program takes this option for, its value stays a value.
@@ -192,10 +196,15 @@ def _short(rule: Rule, word: str, rest: list[str], paths: Paths, note: _Note) ->
             note(name, "")
             continue
         value, extra = word[at + 1 :], []
-        if not value and option.value == "required":
-            value = _next(rule, name, rest)
+        needed = option.value in ("required", "apart")
+        if value and option.value == "apart":  # to the program, letters here are more options
+            if option.kind != "count" or not value.isdecimal():
+                raise CommandRefused("policy.no_value", command=rule.name, option=name)
+            word, extra = word[: at + 1], [value]
+        if not value and needed:
+            value = _next(rule, name, option.kind, rest)
             extra = [value]
-        if value or option.value == "required":
+        if value or needed:
             check_value(rule, name, option.kind, value, paths)
         note(name, value)
         return [word, *extra]
@@ -210,12 +219,12 @@ def known_option(rule: Rule, name: str) -> Option:
     return option
 
 
-def _next(rule: Rule, name: str, rest: list[str]) -> str:
+def _next(rule: Rule, name: str, kind: str, rest: list[str]) -> str:
     """The next word as a value. One with a dash could be an option after all, if our table were wrong."""
     if not rest:
         raise CommandRefused("policy.value_missing", command=rule.name, option=name)
     value = rest.pop()
-    if value.startswith("-") and not re.fullmatch(r"-\d{1,9}", value):
+    if value.startswith("-") and kind != "any" and not re.fullmatch(r"-\d{1,9}", value):
         raise CommandRefused("policy.value_dash", command=rule.name, option=name, value=value)
     return value
 
@@ -223,8 +232,8 @@ def _next(rule: Rule, name: str, rest: list[str]) -> str:
 _COUNT = re.compile(r"[+-]?\d{1,12}(?:[kKmMgGbBcw]i?[bB]?)?")
 _SCORE = re.compile(r"[\d%/]*")
 _WORD_VALUE = re.compile(r"[a-z]*")
-# What makes git start another program: a signature's check, and its own describe.
-_STARTS_GPG = re.compile(r"%G|signature|%\(describe", re.IGNORECASE)
+# What makes git start another program: a signature's check, and its own describe. `%+G?` is `%G?` as well.
+_STARTS_PROGRAM = re.compile(r"%[-+ ]*G|(?i:signature|describe)")
 
 
 def check_value(rule: Rule, name: str, kind: str, value: str, paths: Paths) -> None:
@@ -234,11 +243,12 @@ def check_value(rule: Rule, name: str, kind: str, value: str, paths: Paths) -> N
         return
     fine = {
         "text": True,
+        "any": True,
         "word": bool(_WORD_VALUE.fullmatch(value)),
         "count": bool(_COUNT.fullmatch(value)),
         "score": bool(_SCORE.fullmatch(value)),
         "rev": not value.startswith("-"),
-        "format": not _STARTS_GPG.search(value),
+        "format": not _STARTS_PROGRAM.search(value),
     }[kind]
     if not fine:
         raise CommandRefused("policy.value", command=rule.name, option=name, value=value)
@@ -285,6 +295,8 @@ def _check_operand(rule: Rule, operand: str, paths: Paths, *, piped: bool) -> No
         if not piped:
             raise CommandRefused("policy.input", command=rule.name)
     elif not rule.operands.endswith("revs"):
+        if rule.at_files and operand.startswith("@"):
+            raise CommandRefused("policy.operand", command=rule.name, operand=operand)
         paths.check(operand)
     elif looks_like_path(operand):
         paths.check(operand.removeprefix(":!").removeprefix(":^") or ".")

@@ -24,8 +24,19 @@ _TEST = frozenset(["-e", "-f", "-d", "-s", "-r", "-w", "-x", "-L", "-h"])
 
 def special(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
     """The checked argument list of a command that has a grammar of its own."""
-    forms: dict[str, Callable[..., list[str]]] = {"find": _find, "sed": _sed, "test": _test, "git": _git}
+    forms: dict[str, Callable[..., list[str]]] = {
+        "echo": _echo,
+        "find": _find,
+        "sed": _sed,
+        "test": _test,
+        "git": _git,
+    }
     return forms[rule.special](rule, words, paths, piped=piped)
+
+
+def _echo(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
+    """Whatever it does not know as an option, `---` too, it prints."""
+    return list(words)
 
 
 def _find(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list[str]:
