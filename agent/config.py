@@ -87,11 +87,12 @@ def load(
 
 def planned(loaded: Loaded) -> tuple[Note, ...]:
     """A note for each setting that was set and that nothing acts on yet."""
-    return tuple(
+    notes = tuple(
         Note("setting_planned", {"name": key.name})
         for key in KEYS
         if key.name in PLANNED and getattr(loaded.settings, key.name) != key.default
     )
+    return (*notes, Note("commands_unused")) if loaded.settings.allow_commands else notes
 
 
 def read_config_text(path: Path) -> str:

@@ -198,6 +198,12 @@ def test_the_time_a_command_may_take(cli: Cli, place: Path, name: str) -> None:
     assert (ended["stdout"], ended["timed_out"], ended["exit_code"]) == ("", True, None)
 
 
+def test_a_review_says_that_it_runs_no_commands(cli: Cli, place: Path) -> None:
+    shown = cli.run("config", "show", place, REVIEW_AGENT_ALLOW_COMMANDS="true").stdout.decode()
+    assert "审查本身不运行任何命令" in shown
+    assert "审查本身不运行任何命令" not in cli.run("config", "show", place).stdout.decode()
+
+
 def test_a_repository_cannot_turn_commands_on(cli: Cli, place: Path) -> None:
     (place / ".review-agent.toml").write_text("allow_commands = true\nbash_timeout = 9\n")
     done = cli.run("policy", "test", place, "--run", "--command", "ls")
