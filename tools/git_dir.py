@@ -41,6 +41,7 @@ def shadow(location: Location, private: Path) -> str:
     (private / "info").mkdir()
     (private / "info" / "attributes").write_text(_ATTRIBUTES, encoding="ascii")
     _copy_all(common / "info", ("exclude",), private / "info")
+    _copy_ignored(private)
     version, extension = (
         (1, "[extensions]\n\tobjectformat = sha256\n") if object_format == "sha256" else (0, "")
     )
@@ -90,6 +91,14 @@ def _copy_all(folder: Path, names: Iterable[str], target: Path) -> None:
     for name in names:
         if (folder / name).is_file():
             _copy(folder / name, target / name)
+
+
+def _copy_ignored(private: Path) -> None:
+    """What the user never wants to see in any repository; git looks for it in the home that it is given."""
+    settings = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    folder = private / ".config" / "git"
+    folder.mkdir(parents=True)
+    _copy_all(Path(settings) / "git", ("ignore",), folder)
 
 
 def _shared_indexes(git_dir: Path) -> list[str]:

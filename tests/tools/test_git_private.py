@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,66 @@ def test_the_private_folder_is_removed(repo: Repo, tmp_path: Path, monkeypatch: 
     with pytest.raises(GitError) as caught:
         opened(repo)
     assert (caught.value.key, list(place.iterdir())) == ("git_reftable", [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_a_repository_of_another_user_is_read_and_not_obeyed(repo: Repo, canary: Path) -> None:
+    """git itself refuses it (`safe.directory`) because it would obey it; we need no exception for that."""
+    for path in (repo.path, *repo.path.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    refusal = subprocess.run(["git", "status"], cwd=repo.path, capture_output=True, text=True)
+    assert "dubious ownership" in refusal.stderr
+    outputs = use_everything(repo)
+    assert b"+2\n" in outputs[0]
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"[core]\n" + b"\tx = " + b"y" * 5_000_000 + b"\n",
+        b"[diff]\n" * 500_000,
+        b"\0" * 100_000,
+        b"[core\n\xff\xfe",
+        b"[extensions]\n\tobjectFormat = md5\n",
+        b"[include]\n\tpath = config\n",
+        b"",
+        b"[core]\n\trepositoryFormatVersion = 999\n[extensions]\n\tunknown = 1\n",
+    ],
+    ids=["long", "many", "nul", "broken", "format", "loop", "empty", "future"],
+)
+def test_a_configuration_is_never_read_by_git(repo: Repo, config: bytes) -> None:
+    commit = repo.commit({"a": "1\n"})
+    repo.write(".git/config", config)
+    started = time.monotonic()
+    with opened(repo) as git:
+        assert (git.head(), [entry.path for entry in git.listed()]) == (commit, ["a"])
+    assert time.monotonic() - started < 5
+
+
+def test_a_git_directory_too_large_to_copy_is_refused(repo: Repo) -> None:
+    repo.commit({"a": "1\n"})
+    os.truncate(repo.path / ".git" / "index", 2**40)  # sparse: it takes no room here
+    with pytest.raises(GitError) as caught:
+        opened(repo)
+    assert (caught.value.key, caught.value.fields["detail"]) == ("git_unreadable", "File too large")
+
+
+def test_the_users_own_ignore_file_is_heeded(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.write("mine.local", "x\n")
+    repo.write("new", "x\n")
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "git"
+    folder.mkdir(parents=True)
+    (folder / "ignore").write_text("*.local\n")
+    with opened(repo) as git:
+        assert git.untracked() == ["new"]
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    with opened(repo) as git:
+        assert git.untracked() == ["mine.local", "new"]
+    (Path.home() / ".config" / "git").mkdir(parents=True)
+    (Path.home() / ".config" / "git" / "ignore").write_text("new\n")
+    with opened(repo) as git:
+        assert git.untracked() == ["mine.local"]
 
 
 def test_links_and_locks_among_refs_are_passed_over(repo: Repo, tmp_path: Path) -> None:
