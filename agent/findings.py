@@ -23,6 +23,7 @@ from review_agent.agent.units import enclosing
 EVIDENCE_CONTEXT = 2
 EVIDENCE_LINES = 12
 PER_FILE = 40  # more than this from one file is a flood, not a review
+BAIT = "injection/bait"
 _MASK_MARGIN = 60  # lines; a private key has about fifty
 _BLANKS = re.compile(r"\s+")
 _WORDS = re.compile(r"[a-z][a-z0-9]*|[^\W\d_a-z]+")
@@ -189,7 +190,9 @@ def _merge(verdicts: list[Verdict]) -> list[Verdict]:
 
 def same(a: Finding, b: Finding) -> bool:
     """Whether two findings of one file are about the same thing."""
-    if a.source != b.source and "check" in (a.source, b.source):
+    # Bait put on a faulty line must not swallow what is said of the fault.
+    bait = BAIT in (a.rule_id, b.rule_id)
+    if a.source != b.source and "check" in (a.source, b.source) and not bait:
         return a.start_line <= b.end_line and b.start_line <= a.end_line and a.category is b.category
     overlap = a.start_line <= b.end_line and b.start_line <= a.end_line
     near = abs(a.start_line - b.start_line) <= 2

@@ -1,24 +1,25 @@
 """Text in a file that is aimed at the model reviewing it: orders, verdicts put into its mouth, made-up turns.
 
 Nothing here keeps such text from the model. It is reported, so that a review which fell for it does not pass
-unnoticed. Words are matched by what they do (drop the instructions, nothing to report, use a tool) and several
-of them must come together; see `bait_words.toml`.
+unnoticed. Words are matched by what they do (drop the instructions, nothing to report, use a tool), and
+several of them must come together; see `bait_words.toml`.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from review_agent.agent.models import SourceFile
-from review_agent.tools.bait_text import fold, rot13, uncovered, unleet
+from review_agent.tools.bait_text import ENCODED, fold, rot13, uncovered, unleet
 from review_agent.tools.bait_words import languages
 
 ORDER, VERDICT, FRAME, ACTION = "order", "verdict", "frame", "action"
-PLAIN, CIPHER, NAME, ELEMENT = "plain", "encoded", "name", "element"
+PLAIN, NAME, ELEMENT = "plain", "name", "element"
 
 _BREAK = " \x1e "
 _BEFORE, _AFTER = 260, 360  # characters around an anchor that are read
@@ -30,7 +31,9 @@ _COMMENT = re.compile(r"\s*(?:#|//|/?\*|--|;|%|<!--|\"\"\"|'''|>|rem\b|\[//\])",
 _QUOTED = re.compile(r"\s*(?:[frbu]{0,2}[\"'`])", re.IGNORECASE)
 _TRAILING = re.compile(r"(?:^|\s)(?:#|//|/\*|--|<!--|;|%)")
 _HIDING = re.compile(
-    r"<!--|^\s*\[//\]: ?#|display ?: ?none|visibility ?: ?hidden|font-size ?: ?0|opacity ?: ?0\b|\shidden[\s>]", re.I
+    r"<!--|^\s*\[//\]: ?#|\shidden[\s>]"
+    r"|(?:display ?: ?none|visibility ?: ?hidden|(?:font-size|opacity) ?: ?0)\b",
+    re.I,
 )
 _PROSE_LANGUAGES = frozenset({"markdown", "restructuredtext", "asciidoc", "text", "latex", "tex"})
 _BLOCKS = (("/*", "*/"), ("<!--", "-->"), ('"""', '"""'), ("'''", "'''"))
@@ -39,13 +42,26 @@ _PARTS_OF_NAME = re.compile(r"[_\-.+/\s]+|(?<=[a-z])(?=[A-Z])")
 
 @dataclass(frozen=True, slots=True)
 class Bait:
-    """Lines `line` to `end` hold it; line 0 is the file's name. `how` it was hidden, `in_comment` where it stands."""
+    """Lines `line` to `end` hold it, line 0 is the file's name; `how` it was hidden.
+
+    `in_comment`: or in prose, where people are spoken to, not in a string or in code.
+    """
 
     line: int
     end: int
     family: str
     how: str
     in_comment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where bait was read, and how."""
+
+    first: int
+    last: int
+    family: str
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +78,47 @@ class _Flow:
 def find_bait(file: SourceFile) -> list[Bait]:
     """All bait of `file` in line order, at most one for a line."""
     kinds = _kinds(file)
-    flow = _flow(file.lines, kinds)
     found: dict[int, Bait] = {}
-    readings = [(PLAIN, flow.text)]
-    readings += [(CIPHER, text) for text in (rot13(flow.text), unleet(flow.text)) if flow.text.isascii() or True]
-    for how, text in readings:
-        for start, end, family in _hits(text, names=None if how == PLAIN else ("en",)):
-            first, last = flow.line(start), flow.line(max(start, end - 1))
-            if not any(number in found for number in range(first, last + 1)):
-                found[first] = _bait(file, kinds, first, last, family, how)
-    for number, line in enumerate(file.lines, start=1):
-        if number in found or len(line) < 8:
-            continue
-        for text, how in uncovered(line[:_MAX_LINE]):
-            if family := next((hit[2] for hit in _hits(fold(text))), ""):
-                found[number] = _bait(file, kinds, number, number, family, how)
-                break
+    for spot in (*_disguised(file.lines), *_in_flow(_flow(file.lines, kinds))):
+        if not any(number in found for number in range(spot.first, spot.last + 1)):
+            found[spot.first] = _bait(file, kinds, spot)
     if family := _in_name(file.path):
-        found[0] = Bait(0, 0, family, NAME, True)
+        found[0] = Bait(0, 0, family, NAME, in_comment=True)
     return [found[number] for number in sorted(found)]
 
 
-def _bait(file: SourceFile, kinds: Sequence[str], first: int, last: int, family: str, how: str) -> Bait:
-    lines = file.lines[first - 1 : last]
-    if how == PLAIN and any(_HIDING.search(line) for line in lines):
-        how = ELEMENT
-    in_comment = kinds[first - 1] == "comment" or any(_TRAILING.search(line) for line in lines[:1])
-    return Bait(first, last, family, how, in_comment)
+def _disguised(lines: Sequence[str]) -> Iterator[_Spot]:
+    for number, line in enumerate(lines, start=1):
+        for text, how in uncovered(line[:_MAX_LINE]):
+            if family := _family(text):
+                yield _Spot(number, number, family, how)
+                break
+
+
+def _in_flow(flow: _Flow) -> Iterator[_Spot]:
+    readings = (
+        (PLAIN, flow.text, None),
+        (ENCODED, rot13(flow.text), ("en",)),
+        (ENCODED, unleet(flow.text), ("en",)),
+    )
+    for how, text, names in readings:
+        for start, end, family in _hits(text, names):
+            yield _Spot(flow.line(start), flow.line(max(start, end - 1)), family, how)
+
+
+def _bait(file: SourceFile, kinds: Sequence[str], spot: _Spot) -> Bait:
+    lines = file.lines[spot.first - 1 : spot.last]
+    hidden = spot.how == PLAIN and any(_HIDING.search(line) for line in lines)
+    in_comment = kinds[spot.first - 1] == "comment" or bool(_TRAILING.search(lines[0]))
+    return Bait(spot.first, spot.last, spot.family, ELEMENT if hidden else spot.how, in_comment)
+
+
+def _family(text: str) -> str:
+    return next((family for _, _, family in _hits(fold(text))), "")
 
 
 def _in_name(path: str) -> str:
-    text = _PARTS_OF_NAME.sub(" ", path)
-    return next((family for _, _, family in _hits(fold(text))), "")
+    return _family(_PARTS_OF_NAME.sub(" ", path))
 
 
 def _kinds(file: SourceFile) -> list[str]:
@@ -145,7 +170,7 @@ def _hits(text: str, names: Sequence[str] | None = None) -> Iterator[tuple[int, 
         end = stop if stop >= 0 else min(len(text), at + _AFTER)
         here = {name for _, name in anchors[bisect_left(spots, start) : bisect_right(spots, end)]}
         covered = end if stop >= 0 else max(at + 1, end - 150)
-        yield from _read(text, start, end, sorted(here))
+        yield from _read(text, start, end, tuple(sorted(here)))
 
 
 def _anchors(text: str, names: Sequence[str] | None) -> Iterator[tuple[int, str]]:
@@ -159,22 +184,24 @@ def _anchors(text: str, names: Sequence[str] | None) -> Iterator[tuple[int, str]
                 at = text.find(anchor, at + len(anchor))
 
 
-def _read(text: str, start: int, end: int, names: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def _read(text: str, start: int, end: int, names: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
     """Sentence by sentence, alone and with the one before."""
-    before: Mapping[str, object] = {}
-    last_start = start
+    before: frozenset[str] = frozenset()
+    before_start = start
     for first, last in _sentences(text, start, end):
-        sentence = text[first:last].strip()
-        cues = {cue for name in names for cue, pattern in languages()[name].cues.items() if pattern.search(sentence)}
-        if family := _judge(cues):
-            yield first, last, family
-            before = {}
-        elif before and (family := _judge(cues | set(before))):
-            yield last_start, last, family
-            before = {}
-        else:
-            before = dict.fromkeys(cues)
-            last_start = first
+        cues = _cues(text[first:last], names)
+        alone = _judge(cues)
+        family = alone or (_judge(cues | before) if before else "")
+        if family:
+            yield first if alone else before_start, last, family
+        before, before_start = (frozenset() if family else cues), first
+
+
+@lru_cache(maxsize=4096)  # comments repeat themselves, and so does a flood
+def _cues(sentence: str, names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(
+        cue for name in names for cue, pattern in languages()[name].cues.items() if pattern.search(sentence)
+    )
 
 
 def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -184,50 +211,51 @@ def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         while bound - at > _SENTENCE:
             yield at, at + _SENTENCE
             at += _SENTENCE
-        if bound - at > 3:
-            yield at, bound
+        sentence = text[at:bound]
+        if len(sentence.strip()) > 3:
+            yield bound - len(sentence.lstrip()), at + len(sentence.rstrip())
         at = bound + 1
 
 
-def _judge(cues: set[str]) -> str:
+def _judge(cues: Set[str]) -> str:
     """What the cues of one or two sentences are together; '' for nothing."""
-    has = cues.__contains__
-    if has("override"):
-        return ORDER
-    spoken = has("address")
-    plain = not has("condition") or spoken
-    if has("frame") and cues & {"clean", "mute", "silence", "reviewer", "mode", "address"}:
-        return FRAME
-    if has("turn") and (cues & {"silence"} or len(cues & {"tell", "clean", "place", "mode", "mute", "reviewer"}) > 1):
-        return FRAME
-    if has("result") and cues & {"clean", "mute", "silence"}:
-        return FRAME
-    if has("silence") and plain:
-        return VERDICT
-    if has("act_first") and plain and (spoken or has("reviewer") or has("act")):
-        return ACTION
-    if (has("tool") or has("send")) and plain:
-        return ACTION
-    if (has("word") or has("tag")) and cues & {"place", "your_place"} and plain:
-        return ACTION
-    if has("reviewer_must") and ((has("place") and has("tell") and has("url")) or cues & {"mute"}):
-        return ACTION
-    if has("url") and has("place") and cues & {"reviewer", "address"} and has("tell") and plain:
-        return ACTION
-    if has("permit") and cues & {"address", "reviewer", "act"}:
-        return ACTION
-    if has("leak") and has("order") and cues & {"place", "your_place"}:
-        return ACTION
-    if spoken and (cues & {"mute"} or (has("clean") and cues & {"tell", "audit", "reviewer"})):
-        return VERDICT
-    if spoken and has("leak") and cues & {"tell", "act"}:
-        return ACTION
-    if spoken and has("act") and cues & {"reviewer", "place"}:
-        return ACTION
-    if has("audit") and has("mute") and cues & {"clean", "reviewer"} and plain:
-        return VERDICT
-    if has("reviewer") and has("clean") and cues & {"mute", "audit"} and has("tell") and plain:
-        return VERDICT
-    if has("mode") and has("tell") and cues & {"clean", "mute", "place"} and plain:
-        return ORDER
-    return ""
+    if "condition" in cues and "address" not in cues:
+        cues = cues - _NOT_WITH_A_CONDITION
+    return next((family for family, wanted in _COMBINATIONS if all(one & cues for one in wanted)), "")
+
+
+# "Report no issues if the folder is empty" says how a program behaves.
+_NOT_WITH_A_CONDITION = frozenset(
+    ("silence", "act_first", "tool", "send", "word", "tag", "audit", "mode", "reviewer")
+)
+
+
+def _together(*wanted: str) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(one.split("|")) for one in wanted)
+
+
+# Which cues make bait: one of each group must be there.
+_COMBINATIONS = (
+    (ORDER, _together("override")),
+    (FRAME, _together("frame", "clean|mute|silence|reviewer|mode|address")),
+    (FRAME, _together("turn", "silence")),
+    (FRAME, _together("turn", "tell", "clean|place|mode|mute|reviewer")),
+    (FRAME, _together("turn", "clean", "mute|reviewer|mode|place")),
+    (FRAME, _together("result", "clean|mute|silence")),
+    (VERDICT, _together("silence")),
+    (ACTION, _together("act_first", "address|reviewer|act")),
+    (ACTION, _together("tool|send")),
+    (ACTION, _together("word|tag", "place|your_place")),
+    (ACTION, _together("reviewer_must", "place", "tell", "url")),
+    (VERDICT, _together("reviewer_must", "mute")),
+    (ACTION, _together("url", "place", "reviewer|address", "tell")),
+    (ACTION, _together("permit", "address|reviewer|act")),
+    (ACTION, _together("leak", "order", "place|your_place")),
+    (VERDICT, _together("address", "mute")),
+    (VERDICT, _together("address", "clean", "tell|audit|reviewer")),
+    (ACTION, _together("address", "leak", "tell|act")),
+    (ACTION, _together("address", "act", "reviewer|place")),
+    (VERDICT, _together("audit", "mute", "clean|reviewer")),
+    (VERDICT, _together("reviewer", "clean", "mute|audit", "tell")),
+    (ORDER, _together("mode", "tell", "clean|mute|place")),
+)

@@ -12,7 +12,6 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from review_agent.tools import bait_words as words
@@ -23,8 +22,8 @@ _MAX_ENCODED = 4000  # characters of one encoded piece that are looked at
 _MIN_ENCODED = 20
 
 _CHAT_TOKEN = re.compile(
-    r"<\|[a-z_ \u2581]{2,30}\|>|\[/?inst\]|<</?(?:sys|human|system|assistant|user)>>|</?(?:start|end)_of_turn>"
-    r"|\[\|(?:human|assistant|ai|user|system)\|\]|\[system\]\(#",
+    r"<\|[a-z_ \u2581]{2,30}\|>|\[/?inst\]|<</?(?:sys|human|system|assistant|user)>>"
+    r"|</?(?:start|end)_of_turn>|\[\|(?:human|assistant|ai|user|system)\|\]|\[system\]\(#",
 )
 _EMPTY = re.compile(
     r"[\"']?\b(?:findings|issues|problems|vulnerabilities|comments|results|violations|defects|bugs|errors)[\"']?\s?:\s?\[\s?\]"
@@ -33,7 +32,12 @@ _RESULT = re.compile(
     r"</?(?:[a-z]{2,12}:)?(?:tool_?(?:result|response|output|call)s?|function_?(?:results?|calls?|response)|observation)>"
     r"|^\W{0,6}(?:tool|function) (?:result|output|response) ?[:=]"
 )
-_TURN = re.compile(r"(?:^|[\n>] {0,4})\W{0,8}(?:human|user|system|assistant|developer|operator|instruction|response) ?: ")
+_TURN = re.compile(
+    r"(?:^|[\n>] {0,4})\W{0,8}(?:human|user|system|assistant|developer|operator|instruction|response) ?: "
+)
+_SECRET_NAME = re.compile(
+    r"\b[A-Z]{2,20}(?:_[A-Z]{2,20}){0,4}_(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)\b"
+)
 _URL = re.compile(r"https?://[^\s)>\"'`]{1,300}")
 _APOSTROPHE = re.compile(r"(?<=[a-z])['\u2019](?=(?:t|s|re|ve|ll|d|m)\b)")
 _NOISE = re.compile(r"[^\w.,:;!?`@\u3001\u3002\u2026]+")
@@ -51,7 +55,7 @@ _ESCAPES = re.compile(
     r"(?:\\x[0-9a-fA-F]{2}|\\u\{?[0-9a-fA-F]{4}\}?|&#x?[0-9a-fA-F]{2,5};|%[0-9a-fA-F]{2}|[ -~]){8,400}"
 )
 _ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})|\\u\{?([0-9a-fA-F]{4})\}?")
-_SPACED = re.compile(r"(?:\b\w[ ._-]){8,200}\w\b")
+_SPACED = re.compile(r"(?:\b\w[ ._-]){4,200}\w\b")
 
 # Letters drawn as Latin ones.
 _LOOKALIKES = str.maketrans(
@@ -61,22 +65,13 @@ _LOOKALIKES = str.maketrans(
 )
 _FOREIGN = re.compile("[\u0370-\u052f\u0531-\u058f\u0250-\u02af\u0131\u1d00-\u1d2b]")
 _LEET = str.maketrans("013457@$", "oieastas")
-_ROT13 = re.compile(r"[a-z]{3,} [a-z]{2,}")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One reading of a text: `starts[i]` is where line `lines[i]` begins in it, `how` it was hidden ('' = not)."""
-
-    text: str
-    how: str
-    lines: tuple[int, ...]
-    starts: tuple[int, ...]
 
 
 def fold(text: str) -> str:
     """`text` in lower case, without accents and ornaments; what has no words stands as a marker word."""
-    low = plain_letters(unicodedata.normalize("NFKC", text).lower()) if not text.isascii() else text.lower()
+    if "_" in text:
+        text = _SECRET_NAME.sub(words.SECRET_NAME, text)
+    low = text.lower() if text.isascii() else plain_letters(unicodedata.normalize("NFKC", text).lower())
     if "<" in low or "[" in low or "#" in low:
         low = _CHAT_TOKEN.sub(f" {words.CHAT_TOKEN} ", low)
         low = _EMPTY.sub(f" {words.EMPTY_FINDINGS} ", low)
@@ -107,8 +102,9 @@ def uncovered(line: str) -> Iterator[tuple[str, str]]:
             plain = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), match[0])
             if (text := html.unescape(unquote(plain))) != match[0]:
                 yield text, ENCODED
-    for match in _SPACED.finditer(line):
-        yield re.sub(r"(\w)[ ._-](?=\w(?:[ ._-]|$))", r"\1", match[0] + " "), ENCODED
+    joined = _SPACED.sub(lambda found: re.sub(r"[ ._-]", "", found[0]), line)
+    if joined != line:
+        yield joined, ENCODED
 
 
 def _unseen(line: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 # What `bait_text.fold` puts in place of text that has no words.
 CHAT_TOKEN, EMPTY_FINDINGS, TOOL_RESULT, URL = "chattoken", "emptyfindings", "toolresult", "weburl"
-FAKE_TURN = "faketurn"
+FAKE_TURN, SECRET_NAME = "faketurn", "secretname"
 
 _PART = re.compile(r"<([a-z]+|~?\d+)>")
 
@@ -30,6 +30,8 @@ def languages() -> Mapping[str, Language]:
     text = files("review_agent.tools").joinpath("bait_words.toml").read_text(encoding="utf-8")
     tables = tomllib.loads(plain_letters(text))
     parts: dict[str, str] = tables.pop("parts")
+    for table in tables.values():
+        table.setdefault("order", table["tell"])
     return {
         name: Language(
             tuple(table.pop("anchors")),

@@ -1,4 +1,4 @@
-"""Findings that need no model: secrets, deceptive characters, merge markers, files that do not parse."""
+"""Findings that need no model: secrets, deceptive characters, bait, merge markers, unparsable files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from review_agent.agent.models import Category, Finding, Severity, SourceFile
+from review_agent.agent.models import Category, Change, Finding, Severity, SourceFile
 from review_agent.prompts import messages, say
+from review_agent.tools.bait_checks import NAME, PLAIN, Bait, find_bait
 from review_agent.tools.secrets import GUESSED, PRIVATE_KEY, SecretHit, find_secrets
 from review_agent.tools.syntax_checks import conflict_markers, parse_fault
 from review_agent.tools.unicode_checks import BIDI, HOMOGLYPH, INVISIBLE, Oddity, unicode_oddities
 
 _MAX_SECRETS = 20
 _MAX_ODDITIES = 10
+_MAX_BAIT = 10
 _CONFIG = re.compile(
     r"(?:^|/)\.?env(?:\.[\w.-]+)?$|(?:^|/)\.(?:npmrc|pypirc|netrc)$"
     r"|\.(?:env|properties|ini|cfg|conf|cnf|ya?ml|toml|tfvars)$"
@@ -23,6 +25,11 @@ _TEST = re.compile(
     r"|[_.-](?:test|spec)\.\w+$|(?:^|/)test_[^/]*$"
 )
 _PROSE_SUFFIXES = (".md", ".markdown", ".rst", ".txt", ".adoc")
+# What coding agents read as orders is no mere document.
+_AGENT_FILES = re.compile(
+    r"(?:^|/)(?:claude(?:\.local)?|agents?|gemini|copilot-instructions|review|skill)\.md$|(?:^|/)\.(?:cursor|windsurf|cline)"
+)
+_NAMED_ANEW = (Change.WHOLE, Change.ADDED, Change.RENAMED, Change.COPIED)
 # Kinds that stand in tests and documents as often as not, without opening any door.
 _OFTEN_HARMLESS = GUESSED | {PRIVATE_KEY, "jwt", "url-password"}
 
@@ -34,7 +41,8 @@ def check(file: SourceFile, lang: str) -> list[Finding]:
     """
     conflicts = _conflicts(file, lang)
     near = _near_changes(file)
-    findings = [*_secrets(near, lang), *_characters(near, lang), *_mixed_encoding(near, lang), *conflicts]
+    findings = [*_secrets(near, lang), *_characters(near, lang), *_baits(near, lang)]
+    findings += [*_mixed_encoding(near, lang), *conflicts]
     if not conflicts:  # else the markers are what does not parse
         findings += _syntax(file, lang)
     return sorted(findings, key=lambda finding: (finding.start_line, finding.rule_id))
@@ -172,6 +180,57 @@ def _oddity(file: SourceFile, lang: str, item: Oddity) -> Finding:
         lines=(item.line, item.line),
         codepoints=item.code_points,
     )
+
+
+def _baits(file: SourceFile, lang: str) -> list[Finding]:
+    """Text for the reviewing model; the most telling first, so that a flood of others cannot push it out."""
+    found = sorted(find_bait(file), key=lambda bait: _bait_severity(file, bait).rank)
+    findings = [finding for bait in found[:_MAX_BAIT] if (finding := _bait(file, lang, bait))]
+    if rest := found[_MAX_BAIT:]:
+        findings.append(
+            _finding(
+                file,
+                lang,
+                "injection/bait",
+                "bait_more",
+                severity=_bait_severity(file, rest[0]),
+                confidence=0.5,
+                lines=(min(bait.line for bait in rest), max(bait.end for bait in rest)),
+                count=len(rest),
+            )
+        )
+    return findings
+
+
+def _bait(file: SourceFile, lang: str, bait: Bait) -> Finding | None:
+    lines = (bait.line, bait.end)
+    if bait.how == NAME:  # about no line, so it stands at the first that is under review
+        first = 1 if file.changed is None else min(file.changed, default=0)
+        if not first or file.change not in _NAMED_ANEW:
+            return None
+        lines = (first, first)
+    severity = _bait_severity(file, bait)
+    words = messages(lang)
+    return _finding(
+        file,
+        lang,
+        "injection/bait",
+        "bait_name" if bait.how == NAME else "bait",
+        severity=severity,
+        confidence=0.5 if severity is Severity.LOW else 0.7 if bait.how == PLAIN else 0.9,
+        lines=lines,
+        aim=words["bait_aims"][bait.family],
+        hidden=words["bait_hidden"].get(bait.how, ""),
+    )
+
+
+def _bait_severity(file: SourceFile, bait: Bait) -> Severity:
+    """What is hidden is meant; in the open, tests, documents and strings often only speak of such text."""
+    path = file.path.lower()
+    if bait.how != PLAIN or _AGENT_FILES.search(path):
+        return Severity.MEDIUM
+    mild = not bait.in_comment or _TEST.search(path) or path.endswith(_PROSE_SUFFIXES)
+    return Severity.LOW if mild else Severity.MEDIUM
 
 
 def _mixed_encoding(file: SourceFile, lang: str) -> list[Finding]:
