@@ -15,11 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from review_agent.agent.config import Loaded, load, user_config_file
 from review_agent.agent.errors import FileRefused, GitError, StoreError
-from review_agent.agent.models import EngineInfo
+from review_agent.agent.models import Change, EngineInfo, Note, SourceFile
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
 from review_agent.checkpoints.store import RunRow, Store, default_path
-from review_agent.tools.encoding import decode
+from review_agent.tools.bait_checks import find_bait
+from review_agent.tools.encoding import decode, split_lines
 from review_agent.tools.files import FileGate
 from review_agent.tools.git import Repository
 
@@ -122,6 +123,7 @@ class Trusted:
 
     config: str | None = None
     guidance: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 def read_trusted(target: Target) -> Trusted:
@@ -131,11 +133,11 @@ def read_trusted(target: Target) -> Trusted:
         return Trusted(config=_on_disk(Path(target.root).resolve()))
     with Repository(location) as repo:
         base = _base(repo, target)
-        guidance = _guidance(repo, base) if base else ""
+        guidance, notes = _guidance(repo, base) if base else ("", ())
         if target.kind not in ("range", "commit"):
-            return Trusted(_on_disk(location.root), guidance)
+            return Trusted(_on_disk(location.root), guidance, notes)
         data = repo.file_at(base, CONFIG_NAME, _CONFIG_BYTES) if base else None
-        return Trusted(decode(data).text if data is not None else None, guidance)
+        return Trusted(decode(data).text if data is not None else None, guidance, notes)
 
 
 def _base(repo: Repository, target: Target) -> str | None:
@@ -150,14 +152,19 @@ def _base(repo: Repository, target: Target) -> str | None:
     return repo.head()
 
 
-def _guidance(repo: Repository, commit: str) -> str:
-    """The first of the usual files that exists, cut to a length that leaves the prompt to the code."""
+def _guidance(repo: Repository, commit: str) -> tuple[str, tuple[Note, ...]]:
+    """The first of the usual files that exists, cut to a length that leaves the prompt to the code.
+
+    It would stand in every request: one that tries to steer the model is left out, and the report says so.
+    """
     for name in GUIDANCE:
         data = repo.file_at(commit, name, _CONFIG_BYTES)
         if data is not None and data.strip():
             text = decode(data).text.strip()
-            return text if len(text) <= GUIDANCE_CHARS else text[:GUIDANCE_CHARS] + "…"
-    return ""
+            if find_bait(SourceFile(name, "markdown", split_lines(text), "", Change.WHOLE)):
+                return "", (Note("guidance_refused", {"file": name}),)
+            return text if len(text) <= GUIDANCE_CHARS else text[:GUIDANCE_CHARS] + "…", ()
+    return "", ()
 
 
 def _on_disk(root: Path) -> str | None:

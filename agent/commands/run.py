@@ -135,7 +135,7 @@ def make_job(
         outputs,
         environ,
         trusted.guidance,
-        (*loaded.notes, *planned(loaded)),
+        (*loaded.notes, *trusted.notes, *planned(loaded)),
         run_id,
         fresh,
     )

@@ -133,6 +133,18 @@ def test_why_a_quote_was_not_placed_is_kept() -> None:
 
 # --- duplicates ---
 
+
+def test_bait_on_a_faulty_line_does_not_swallow_the_fault() -> None:
+    bait = replace(
+        made("Text that tries to steer the model", source="check", category=Category.SECURITY),
+        rule_id="injection/bait",
+    )
+    fault = made("SQL built from input", severity=Severity.LOW, category=Category.SECURITY)
+    assert [verdict.outcome for verdict in judged(bait, fault)] == [Outcome.REPORTED, Outcome.REPORTED]
+    secret = replace(bait, rule_id="secret/token")
+    assert [verdict.outcome for verdict in judged(secret, fault)] == [Outcome.REPORTED, Outcome.DUPLICATE]
+
+
 SAME = [
     ("SQL 语句由用户输入拼接，存在注入风险", "变量 `name` 来自请求，未经转义就进入查询语句。")
     + ("用户输入直接拼接进 SQL，可能被注入", "`name` 未经转义进入查询语句，攻击者可以改变查询。"),
