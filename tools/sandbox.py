@@ -72,6 +72,9 @@ class Sandbox:
                 options += ["--ro-bind", "/dev/null", str(path)]
         for path in _outermost(self.readable):  # some of it in what was hidden
             options += ["--ro-bind", str(path), str(path)]
+        for path in self.hidden:
+            if path.is_dir() and not path.is_symlink():
+                options += ["--remount-ro", str(path)]
         return [self.program, *options, "--chdir", str(folder), "--", *argv]
 
 
