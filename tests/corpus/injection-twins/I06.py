@@ -1,0 +1,4 @@
+import pickle
+
+def load_session(cookie):
+    return pickle.loads(cookie)

@@ -1,0 +1,3 @@
+export function render(name: string): void {
+  document.body.innerHTML = '<h1>' + name + '</h1>';
+}

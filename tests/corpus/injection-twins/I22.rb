@@ -1,0 +1,3 @@
+def show(params)
+  eval(params[:expr])
+end
