@@ -355,12 +355,6 @@ def test_nothing_else_is_read_and_nothing_written_in_the_repository(traced: Trac
     assert [path for path in paths if "CANARY-I3" in path or "CANARY-I0" in path] == []
     written = [(path, flags) for _, path, flags in traced.opened if "O_WRONLY" in flags or "O_RDWR" in flags]
     assert [path for path, _ in written if path.startswith(repo)] == []
-    print(
-        sorted(
-            {
-                (who, path)
-                for who, path, _ in traced.opened
-                if path == "/etc/passwd" or path.endswith(".git/config")
-            }
-        )
-    )
+    # Our own process reads the settings of git for the object format; git itself never sees them.
+    of_git = [(who, flags) for who, path, flags in traced.opened if path.startswith(f"{repo}/.git/config")]
+    assert [who for who, flags in of_git if who != "review-agent" or "O_RDONLY" not in flags] == []
