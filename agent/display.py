@@ -14,8 +14,11 @@ from collections.abc import Callable
 # line and paragraph separators (Zl, Zp).
 _FORBIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SUSPECT = re.compile("[^ -~\u4e00-\u9fff\u3001-\u3029\uff01-\uff5e]")  # all others are surely fine
-# Letters and marks that draw nothing and so can hide text: joiner, fillers, selectors beyond emoji's.
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\U000e0100-\U000e01ef]")
+# What draws nothing and so can hide text, though it is a letter, a mark, a symbol or not assigned: joiner,
+# fillers, selectors beyond emoji's, empty braille and note heads, what Unicode keeps for such characters.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\uffa0\ufff0-\ufff8\U0001d159\U000e0000-\U000e0fff]"
+)
 
 # What CI runners act on: `::name ...::` at the start of a printed line, `##[name]`, `##vso[name]` anywhere.
 _LINE_COMMAND = re.compile(r"(?m)^([^\S\n]*):(?=:[\w-]+(?: [^\n]*)?::)")

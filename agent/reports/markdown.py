@@ -28,6 +28,8 @@ def render_markdown(report: Report) -> str:
     environment.filters["excerpt"] = _excerpt
     environment.filters["code"] = lambda text: Ready(code_span(text))
     environment.filters["block"] = lambda text: Ready(code_block(text))
+    # A line that begins with an empty value would be a block of code in its list.
+    environment.filters["item"] = lambda line: Ready(line.strip())
     environment.filters["line"] = lambda text: Ready(_one_line(text))
     text = environment.from_string(load(_TEMPLATE)).render(report=report, outline=outline, words=words)
     return "\n".join(line.rstrip() for line in text.strip().split("\n")) + "\n"

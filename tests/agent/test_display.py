@@ -6,6 +6,7 @@ import json
 import unicodedata
 
 import pytest
+from hostile_text import FORBIDDEN, PARSERS, SURROGATES, TEXT, kinds
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -21,94 +22,6 @@ from review_agent.agent.display import (
     path_text,
     terminal_text,
 )
-
-FORBIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-PARSERS = {
-    "commonmark": MarkdownIt("commonmark"),
-    "tables": MarkdownIt("commonmark").enable(["table", "strikethrough"]),
-    "linkify": MarkdownIt("gfm-like"),
-    "typographer": MarkdownIt("gfm-like", {"typographer": True, "html": True}),
-}
-
-# Pieces that mean something to a renderer, so that hypothesis meets them often.
-PIECES = st.sampled_from(
-    [
-        *(
-            "[",
-            "]",
-            "(",
-            ")",
-            "<",
-            ">",
-            "!",
-            "#",
-            "##",
-            "-",
-            "+",
-            "*",
-            "_",
-            "~~",
-            "`",
-            "```",
-            "~~~",
-            "|",
-            "\\",
-            "$x$",
-        ),
-        *(
-            ":",
-            ":-",
-            "---",
-            "===",
-            "&",
-            "&lt;",
-            "@",
-            "@bob",
-            "#1",
-            "GH-1",
-            "1.",
-            "2)",
-            ".",
-            "/",
-            "//",
-            "://",
-            "中",
-            "例子",
-        ),
-        *(
-            "http:",
-            "http://a.cn",
-            "https://例子.中国",
-            "www.a.cn",
-            "пример.рф",
-            "a@b.cn",
-            "mailto:a@b.cn",
-            "ftp://x.y",
-        ),
-        *(
-            "[a](http://x)",
-            "![a](b)",
-            "<b>",
-            "<a@b.cn>",
-            "<http://x.y>",
-            "[x]:",
-            "[^1]",
-            "foo.py",
-            ".com",
-            "README.md",
-        ),
-        *("::set-output", "::", "##[add-path]", "/close", "xn--p1ai", '"t"', "'t'"),
-        *("`a`", "`a b`", "`@x`", "`[a](b)`", "``a``"),
-    ]
-)
-TEXT = st.one_of(
-    st.text(),
-    st.lists(st.one_of(PIECES, st.sampled_from([" ", "\n", "\n\n", "    ", "\t", "  \n"])), max_size=12).map(
-        "".join
-    ),
-)
-SURROGATES = st.text(st.characters())
 
 
 @pytest.mark.parametrize(
@@ -171,12 +84,6 @@ def test_json_text_keeps_the_value(text: str) -> None:
 
 
 ALLOWED = {"paragraph_open", "paragraph_close", "inline", "text", "softbreak", "code_inline", "text_special"}
-
-
-def kinds(tokens: list[Token]) -> set[str]:
-    return {token.type for token in tokens} | {
-        child.type for token in tokens for child in token.children or []
-    }
 
 
 def prose(tokens: list[Token]) -> str:
