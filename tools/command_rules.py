@@ -25,6 +25,9 @@ class Paths(Protocol):
     def check(self, path: str) -> None:
         """Raises CommandRefused when not. `path` is relative to the directory that the command runs in."""
 
+    def check_all(self) -> None:
+        """Raises CommandRefused unless everything below the root may be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -48,6 +51,7 @@ class Rule:
     adds: tuple[str, ...] = ()
     at_most: int = 10_000
     input: bool = False
+    here: bool = False
     number: bool = False
     dashes: bool = True
     at_files: bool = False
@@ -117,6 +121,7 @@ def _rule(name: str, entry: Mapping[str, object], shared: Mapping[str, object] |
         adds=strings("adds"),
         at_most=at_most if isinstance(at_most, int) else 10_000,
         input=bool(entry.get("input")),
+        here=bool(entry.get("here")),
         number=bool(entry.get("number")),
         dashes=bool(entry.get("dashes", True)),
         at_files=bool(entry.get("at_files")),
@@ -284,6 +289,8 @@ def _operands(rule: Rule, parsed: Parsed, paths: Paths, *, piped: bool) -> tuple
     if rule.operands != "text":
         for operand in named:
             _check_operand(rule, operand, paths, piped=piped)
+    if not named and (rule.here or rule.recursive & given):
+        paths.check(".")
     reads = (rule.input and not named) or (rule.operands == "text" and rule.input)
     if reads and not piped and not rule.recursive & given:
         raise CommandRefused("policy.input", command=rule.name)

@@ -46,7 +46,8 @@ def _find(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> lis
     starts: list[str] = []
     while rest and not rest[-1].startswith("-") and rest[-1] not in ("(", "!"):
         starts.append(rest.pop())
-        paths.check(starts[-1])
+    for start in starts or ["."]:
+        paths.check(start)
     expression: list[str] = []
     while rest:
         word = rest.pop()
@@ -107,6 +108,7 @@ def _git(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list
     if at == len(words):
         raise CommandRefused("policy.git_command", name="")
     sub = rule_of("git", words[at])
+    paths.check_all()  # history holds every file
     if sub.special == "git-stash":  # without `list` it changes the work tree
         if list(words[at + 1 :]) != ["list"]:
             raise CommandRefused("policy.git_command", name=" ".join(words[at : at + 2]))

@@ -99,12 +99,15 @@ class FileGate:
     def check(self, path: str) -> None:
         """Raise FileRefused unless another program may be handed `path`.
 
-        It may be a regular file within the limit, a directory, or nothing yet, judged by its parts then.
+        It may be a regular file within the limit, a directory all of which may be read, or nothing yet,
+        judged by its parts then.
         """
         try:
             with self._find(path) as found:
                 if found.status is not None:
                     self._check_regular(found.status, path)
+                elif not self._roots.covers(found.root, found.where):  # only on the way to one
+                    raise FileRefused("outside", path=path)
         except FileRefused as exc:
             if exc.key != "not_found":
                 raise

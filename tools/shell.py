@@ -142,6 +142,12 @@ class _View:
         except FileRefused as exc:
             raise CommandRefused("policy.path", path=path, cause=exc.key) from exc
 
+    def check_all(self) -> None:
+        try:
+            self._files.check("")
+        except FileRefused as exc:
+            raise CommandRefused("policy.path", path=".", cause=exc.key) from exc
+
     def expand(self, word: Word) -> list[str]:
         """The names that a glob matches, as bash gives them; the word itself when there are none."""
         if not word.pattern or word.text.startswith("-"):
