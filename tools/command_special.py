@@ -113,4 +113,10 @@ def _git(rule: Rule, words: Sequence[str], paths: Paths, *, piped: bool) -> list
         if list(words[at + 1 :]) != ["list"]:
             raise CommandRefused("policy.git_command", name=" ".join(words[at : at + 2]))
         return [*options, "stash", "list"]
-    return [*options, words[at], *arguments(sub, words[at + 1 :], paths, piped=piped)]
+    rest = list(words[at + 1 :])
+    if sub.special == "git-reflog":
+        if rest and rest[0] != "show" and not rest[0].startswith("-"):
+            raise CommandRefused("policy.git_command", name=" ".join(words[at : at + 2]))
+        rest = rest[rest[:1] == ["show"] :]
+        return [*options, "reflog", "show", *arguments(sub, rest, paths, piped=piped)]
+    return [*options, words[at], *arguments(sub, rest, paths, piped=piped)]

@@ -83,6 +83,8 @@ class CommandGate:
             raise CommandRefused("policy.command", name=name.text)
         rule = rule_of(name.text)
         words = [text for word in command.words[1:] for text in view.expand(word)]
+        if words == ["--version"] and not rule.special:
+            return Process((rule.name, *words), command.redirects)
         check = special if rule.special else arguments
         return Process(
             (*(rule.runs or (rule.name,)), *check(rule, words, view, piped=piped)), command.redirects
