@@ -166,7 +166,8 @@ class _View:
 
     def _matches(self, base: str, patterns: Sequence[str], asked: str) -> Iterator[str]:
         if not patterns:
-            yield base
+            if self._stands(base, asked):
+                yield base
             return
         pattern, rest = patterns[0], patterns[1:]
         if not _GLOB.search(pattern):
@@ -182,6 +183,15 @@ class _View:
                 yield base + plain
             elif name.endswith("/"):
                 yield from self._matches(f"{base}{plain}/", rest, asked)
+
+    def _stands(self, path: str, asked: str) -> bool:
+        """Whether a name that we put together is there. One that may not be read counts, to be refused."""
+        self._effort.add(asked, looks=10 + 10 * path.count("/"))
+        try:
+            self._files.git_mode(self.inside(path))
+        except FileRefused as exc:
+            return exc.key != "not_found"
+        return True
 
     def _names(self, base: str, asked: str) -> list[str]:
         try:
