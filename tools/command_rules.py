@@ -246,6 +246,11 @@ def check_value(rule: Rule, name: str, kind: str, value: str, paths: Paths) -> N
     if kind == "path":
         paths.check(value)
         return
+    if kind == "lines":
+        _, colon, path = value.rpartition(":")
+        if colon:
+            paths.check(path)
+        return
     fine = {
         "text": True,
         "any": True,
@@ -305,8 +310,20 @@ def _check_operand(rule: Rule, operand: str, paths: Paths, *, piped: bool) -> No
         if rule.at_files and operand.startswith("@"):
             raise CommandRefused("policy.operand", command=rule.name, operand=operand)
         paths.check(operand)
-    elif looks_like_path(operand):
-        paths.check(operand.removeprefix(":!").removeprefix(":^") or ".")
+    else:
+        if looks_like_path(operand):
+            paths.check(operand.removeprefix(":!").removeprefix(":^") or ".")
+        if ":" in operand:
+            paths.check(_path_within(operand) or ".")
+
+
+_MAGIC = re.compile(r":(?:\([^)]*\)|\d:|[!^/]+)?")  # of a pathspec; `:1:x` is a version of x in the index
+
+
+def _path_within(operand: str) -> str:
+    """The path behind a revision, `HEAD:x`, or behind the magic of a pathspec, `:(top)x`."""
+    magic = _MAGIC.match(operand)
+    return operand[magic.end() :] if magic else operand.partition(":")[2]
 
 
 def looks_like_path(operand: str) -> bool:
