@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY_FILE = ".review-agent.toml"
 MAX_CONFIG_BYTES = 1_000_000
+_MAX_DOTTED = 10_000_000  # a second; some 3000 dots, where a long list of globs has a few hundred
 PREFIX = "REVIEW_AGENT_"
 OTHER_VARIABLES = frozenset(  # ours, but no settings
     {f"REVIEW_AGENT_{name}" for name in ("CORPUS", "BENCH", "OLLAMA", "GGUF", "CI_CACHE")}
@@ -157,6 +158,12 @@ def _flag_layer(flags: Mapping[str, object]) -> _Layer:
 def _repository_layer(text: str, name: str) -> tuple[_Layer, list[Note]]:
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError("errors_config.config_too_big", file=name, limit=MAX_CONFIG_BYTES)
+    # tomllib takes time and memory by the square of a dotted key's parts, and by its length for each line.
+    dots = text.count(".")
+    if dots * (dots + text.count("\n")) > _MAX_DOTTED:
+        crowded = max(text.split("\n"), key=lambda line: line.count("."))
+        line = text[: text.index(crowded)].count("\n") + 1
+        raise ConfigError("errors_config.config_syntax", file=name, line=line)
     layer: _Layer = {}
     notes: list[Note] = []
     for key, raw in _keys(_table(text.removeprefix("\ufeff"), name), name):

@@ -145,7 +145,7 @@ def _read_header(block: _Block, line: bytes) -> None:
         block.old_mode = rest.split(b" ")[-1].decode("ascii", "replace")
     elif line.startswith(b"new mode "):
         block.new_mode = rest.split(b" ")[-1].decode("ascii", "replace")
-    elif word == b"index" and b".." in rest:
+    elif word == b"index" and b".." in rest.split(b" ", 1)[0]:
         ids, _, mode = rest.partition(b" ")
         block.new_blob = ids.split(b"..")[1].decode("ascii", "replace")
         if mode:
