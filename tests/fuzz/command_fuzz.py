@@ -52,10 +52,10 @@ class Outcome:
         )
 
 
-def corpus(verdict: str) -> list[str]:
+def corpus(verdict: str, files: str = "*.jsonl") -> list[str]:
     rows = [
         json.loads(line)
-        for path in sorted(CORPUS.glob("*.jsonl"))
+        for path in sorted(CORPUS.glob(files))
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     return [row["cmd"] for row in rows if row["verdict"] == verdict]
@@ -114,9 +114,8 @@ def run(accepted: Sequence[str], place: Path) -> list[dict[str, object]]:
     """What the driver says of each command; `place` is writable in its sandbox, the rest of the machine is not."""
     (place / "commands.json").write_text(json.dumps(list(accepted)))
     lines = [*corpus("deny"), *accepted]
-    names = {
-        word for line in lines for word in line.replace("'", " ").replace('"', " ").split() if word.isalnum()
-    }
+    words = {word for line in lines for word in line.replace("'", " ").replace('"', " ").split()}
+    names = {word for word in words if word.isalnum() and len(word) < 40}
     (place / "names.json").write_text(json.dumps(sorted(names)))
     argv = [
         "bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",

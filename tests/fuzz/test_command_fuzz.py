@@ -37,7 +37,7 @@ def test_the_oracle_sees_attacks(tmp_path: Path) -> None:
     """What the gate refuses, bash does: so a gate that let it through would be caught."""
     for kind in ("bash", "ours"):
         make_place(tmp_path / kind, hostile=kind == "ours")
-    attacks = [attack for attack in corpus("deny") if not attack.startswith(UNFIT)]
+    attacks = [attack for attack in corpus("deny", "commands.jsonl") if not attack.startswith(UNFIT)]
     rows = run(attacks, tmp_path)
     assert len(rows) == len(attacks)
     assert [row["cmd"] for row in rows if row["ours"]] == []
