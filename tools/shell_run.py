@@ -20,6 +20,8 @@ from review_agent.tools.shell import CommandGate, Process, Step
 
 MAX_OUTPUT = 256 * 1024
 MAX_COMPLAINT = 16 * 1024
+# Memory of a program's own, file contents aside; the size of a file it writes (none), and of a core dump.
+_LIMITS = ("--data=1073741824", "--fsize=0", "--core=0")
 _TICK = 0.02  # seconds between looks at whether the processes have ended
 _ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "TERM": "dumb"}
 
@@ -54,6 +56,8 @@ class CommandRunner:
         self._root = Path(os.path.realpath(root))
         self._folders = trusted_folders(search, root)
         self._timeout = timeout
+        limiter = shutil.which("prlimit", path=self._search)  # of util-linux
+        self._limited = [limiter, *_LIMITS, "--"] if limiter is not None else []
         self._git = git
         self._max_output = max_output
         readable = git.readable if git is not None else ()
@@ -149,15 +153,19 @@ class CommandRunner:
         if process.argv[0] == "git" and self._git is not None:
             environment = {**environment, **self._git.environment}
         line = self._sandbox.wrap(argv, folder) if self._sandbox is not None else list(argv)
-        return subprocess.Popen(  # noqa: S603 - what the gate planned
-            line,
-            stdin=source,
-            stdout=out,
-            stderr=err,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,  # so that all of it can be ended
-        )
+        try:
+            return subprocess.Popen(  # noqa: S603 - what the gate planned
+                [*self._limited, *line],
+                stdin=source,
+                stdout=out,
+                stderr=err,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,  # so that all of it can be ended
+            )
+        except OSError as exc:  # too many arguments, out of processes
+            name = process.argv[0]
+            raise CommandRefused("policy.not_started", name=name, detail=exc.strerror or "") from exc
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
