@@ -56,7 +56,7 @@ class CommandRunner:
         self._root = Path(os.path.realpath(root))
         self._folders = trusted_folders(search, root)
         self._timeout = timeout
-        limiter = shutil.which("prlimit", path=self._search)  # of util-linux
+        limiter = find_program("prlimit", self._folders, self._root)  # of util-linux
         self._limited = [limiter, *_LIMITS, "--"] if limiter is not None else []
         self._git = git
         self._max_output = max_output
