@@ -265,3 +265,11 @@ def test_what_could_not_be_audited_is_not_called_clean(
     audit = load(scripts / "audit")
     found = audit.read(json.dumps({"dependencies": packages, "fixes": []}))
     assert (found.vulnerable, found.silent, audit.verdict(found)) == (vulnerable, silent, code)
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "SECURITY.zh-CN.md"])
+def test_the_page_names_files_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|tools|agent|checkpoints|scripts)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert len(named) > 20
