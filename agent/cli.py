@@ -159,8 +159,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def complain(text: str, lang: str) -> None:
     from review_agent.agent.display import terminal_text
+    from review_agent.tools.redact import mask  # what other programs say may repeat what they were given
 
-    click.echo(terminal_text(say(lang, "errors", "prefix", text=text)), err=True)
+    click.echo(terminal_text(mask(say(lang, "errors", "prefix", text=text))), err=True)
 
 
 def _version_option(lang: str) -> click.Option:

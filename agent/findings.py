@@ -75,22 +75,32 @@ def _finding(placed: Placed, context: Context) -> Finding:
         start_line=placed.start,
         end_line=placed.end,
         title=mask(candidate.title) or mask(candidate.explanation)[:80],
-        message=mask(candidate.explanation),
-        suggestion=mask(candidate.suggestion),
-        replacement=mask(candidate.replacement),
+        message=candidate.explanation,
+        suggestion=candidate.suggestion,
+        replacement=candidate.replacement,
     )
     return complete(finding, context)
 
 
 def complete(finding: Finding, context: Context) -> Finding:
-    """The finding with its symbol, evidence and fingerprint filled in from the file."""
+    """The finding without secrets, its symbol, evidence and fingerprint filled in from the file."""
     start, end = finding.start_line, finding.end_line
     symbol = enclosing(context.symbols, start, end) if start else ""
-    return replace(
+    mask = context.mask
+    finding = replace(
         finding,
         symbol=symbol,
+        title=mask(finding.title),
+        message=mask(finding.message),
+        suggestion=mask(finding.suggestion),
+        replacement=mask(finding.replacement),
+    )
+    # Masked too: who knows the line around a short password could try all of them against a bare hash.
+    code = mask("\n".join(context.file.lines[start - 1 : end])).split("\n") if start else ()
+    return replace(
+        finding,
         evidence=(_evidence(finding, context),) if start else (),
-        fingerprint=fingerprint(finding, symbol, context.file.lines[start - 1 : end] if start else ()),
+        fingerprint=fingerprint(finding, symbol, code),
     )
 
 

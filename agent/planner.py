@@ -16,7 +16,8 @@ from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection
 from review_agent.agent.units import build_units
 from review_agent.checkpoints.store import Store
-from review_agent.tools.redact import mask
+from review_agent.tools.evidence import is_config
+from review_agent.tools.redact import Masker
 from review_agent.tools.symbols import outline
 
 
@@ -33,6 +34,7 @@ class Plan:
     requests: tuple[Request, ...]
     budget: Budget
     asker: Asker
+    masker: Masker  # knows the secrets of all files
     notes: tuple[Note, ...] = ()
 
     @property
@@ -64,6 +66,7 @@ def make_plan(
     contexts: dict[str, Context] = {}
     units: dict[str, tuple[ReviewUnit, ...]] = {}
     misfits: dict[str, FileResult] = {}
+    masker = _masker(chosen)
     for file in chosen:
         shape = shape_for(file.path, asker, budget)
         if shape is None:
@@ -72,7 +75,7 @@ def make_plan(
             )
             continue
         symbols = outline("\n".join(file.lines), file.language) if file.known is None else ()
-        contexts[file.path] = Context(file, symbols, mask)
+        contexts[file.path] = Context(file, symbols, masker.mask)
         units[file.path] = build_units(file, symbols, shape)
     flat = [unit for path in units for unit in units[path]]
     keys = {
@@ -93,8 +96,21 @@ def make_plan(
         requests=tuple(pack(open_units, asker, budget)),
         budget=budget,
         asker=asker,
+        masker=masker,
         notes=selection.notes,
     )
+
+
+def _masker(files: Sequence[SourceFile]) -> Masker:
+    """A model that sees several files may repeat the secret of one of them in what it says of another."""
+    masker = Masker()
+    for file in files:
+        masker.learn(file.lines, config=is_config(file.path))
+        for hunk in file.hunks:  # what was taken out is shown, too
+            for removed in hunk.removed:
+                gone = [line.decode(errors="replace") for line in removed.lines]
+                masker.learn(gone, config=is_config(file.path))
+    return masker
 
 
 def _rules(settings: Settings) -> tuple[tuple[tuple[str, ...], str], ...]:

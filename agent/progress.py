@@ -13,6 +13,7 @@ from typing import TextIO
 from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.models import Analysis, Finding, ReviewUnit
 from review_agent.prompts import say
+from review_agent.tools.redact import mask
 
 HEARTBEAT_SECONDS = 15.0
 STATE_SECONDS = 2.0  # a fast server would flood a log with state lines
@@ -84,7 +85,7 @@ class Progress:
             return
         with suppress(OSError):  # a terminal that was closed must not end the review
             self._clear()
-            self.stream.write(terminal_text(text) + "\n")
+            self.stream.write(terminal_text(mask(text)) + "\n")
             self.stream.flush()
 
     def planned(self, files: int, cached: int, requests: Sequence[Sequence[ReviewUnit]], tokens: int) -> None:

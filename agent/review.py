@@ -32,7 +32,6 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
 from review_agent.tools.evidence import check
-from review_agent.tools.redact import mask_counted
 
 
 @dataclass
@@ -109,8 +108,9 @@ class Review:
             self.progress.finding(finding)
 
     def _analyzer(self, backend: Backend) -> Analyzer:
+        plan = self.plan
         analyzer = Analyzer(
-            backend, self.engine.model, self.plan.asker, self.plan.budget, self.meter, redact=mask_counted
+            backend, self.engine.model, plan.asker, plan.budget, self.meter, redact=plan.masker.mask_counted
         )
         if backend.endpoint.trust is not TrustClass.LOOPBACK:
             self._ledger = Ledger(backend.endpoint.host, self.engine.model)
@@ -121,7 +121,7 @@ class Review:
 
     def _complain(self, fault: EngineError) -> None:
         """What the server said, once: files carry only the kind of failure."""
-        text = sentence(fault, self.settings.lang)
+        text = self.plan.masker.mask(sentence(fault, self.settings.lang))  # a server may repeat what we sent
         if text not in self._said:
             self._said.add(text)
             self.progress.text(text)

@@ -34,6 +34,11 @@ _NAMED_ANEW = (Change.WHOLE, Change.ADDED, Change.RENAMED, Change.COPIED)
 _OFTEN_HARMLESS = GUESSED | {PRIVATE_KEY, "jwt", "url-password"}
 
 
+def is_config(path: str) -> bool:
+    """Whether a file holds settings, where values stand without quotes."""
+    return bool(_CONFIG.search(path.lower()))
+
+
 def check(file: SourceFile, lang: str) -> list[Finding]:
     """All findings of `file` in line order; of a change, those in its hunks.
 
@@ -89,7 +94,7 @@ def _finding(
 
 
 def _secrets(file: SourceFile, lang: str) -> list[Finding]:
-    spans = _spans(find_secrets(file.lines, config=bool(_CONFIG.search(file.path.lower()))))
+    spans = _spans(find_secrets(file.lines, config=is_config(file.path)))
     findings = [_secret(file, lang, kind, lines) for kind, lines in spans[:_MAX_SECRETS]]
     if rest := spans[_MAX_SECRETS:]:
         worst = min((_secret_severity(file, kind) for kind, _ in rest), key=lambda severity: severity.rank)

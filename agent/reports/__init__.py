@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from review_agent.agent.errors import UsageError
 from review_agent.agent.models import Report
+from review_agent.agent.reports.masked import masked
 
 FORMATS = ("terminal", "markdown", "json", "sarif")
 
@@ -13,6 +14,7 @@ def render(report: Report, fmt: str, *, width: int = 80, color: bool = False) ->
 
     `width` (terminal cells) and `color` are for "terminal" only.
     """
+    report = masked(report)
     if fmt == "terminal":
         from review_agent.agent.reports.terminal import render_terminal
 
