@@ -50,19 +50,23 @@ class CommandGate:
                 raise CommandRefused("policy.blocked", text=text)
         steps: list[Step] = []
         effort = _Effort()
-        folder = ""
+        folder, before = "", None
         moving = True
         for pipeline in parse(source):
-            if self._is_cd(pipeline):
-                # Only at the start and with `&&` behind: else what follows might run in either directory.
+            if self._is_cd(pipeline):  # only at the start, so that there is one place to be
                 alone = len(pipeline.commands) == 1 and not pipeline.commands[0].redirects
                 if not moving or not alone or pipeline.after not in ("", "&&"):
                     raise CommandRefused("policy.cd_place")
-                folder = self._entered(pipeline.commands[0], folder)
+                folder, before = self._entered(pipeline.commands[0], folder), folder
                 continue
-            if moving and folder and pipeline.after != "&&":
-                raise CommandRefused("policy.cd_place")
+            if moving and before is not None and pipeline.after != "&&":
+                if pipeline.after != ";" or before:
+                    raise CommandRefused("policy.cd_place")
+            elif moving:
+                before = None
             moving = False
+            if before is not None:  # behind `;`, bash would go on where it was, had there been no such folder
+                self._step(pipeline, _View(self._files, before, effort), first=not steps)
             view = _View(self._files, folder, effort)
             steps.append(self._step(pipeline, view, first=not steps))
         if not steps:

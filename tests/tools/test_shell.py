@@ -87,7 +87,7 @@ def test_harmless_commands_are_allowed(gate: CommandGate) -> None:
         ("cat src/../../secret", "path"), ('cat ""', "path"), ("cat out/*", "path"), ("find out", "path"),
         ("cd .. && ls", "path"), ("cd out && ls", "path"), ("cd src/../.. && ls", "path"), ("git diff /etc/passwd x", "path"),
         ("git log -- ../x", "path"), ("realpath --relative-to=.. src", "path"), ("find . -newer ../secret", "path"),
-        ("cd src", "cd_alone"), ("cd src; ls", "cd_place"), ("ls && cd src && ls", "cd_place"), ("cd && ls", "cd_place"),
+        ("cd src", "cd_alone"), ("cd src; cat ../../secret", "path"), ("cd src; cat ../secret", "path"), ("cd src && cd ..; ls", "cd_place"), ("cd src; cd ..", "cd_place"), ("ls && cd src && ls", "cd_place"), ("cd && ls", "cd_place"),
         ("cd - && ls", "cd_place"), ("cd src | ls", "cd_place"), ("cd src | ls && ls", "cd_place"), ("cd src 2>&1 && ls", "cd_place"), ("cd src || ls", "cd_place"), ("cd * && ls", "cd_place"),
         ("git", "git_command"), ("git push", "git_command"), ("git stash pop", "git_command"), ("git stash", "git_command"),
         ("git -C src log", "option"), ("git -c a=b log", "option"), ("git --git-dir=x log", "option"),
@@ -143,6 +143,7 @@ def test_paths_are_those_of_the_folder_gone_to(gate: CommandGate) -> None:
     assert step.processes[0].argv == ("cat", "--", "../README.md", "app.py")
     assert key(gate, "cd src && cat ../../secret") == "path"
     assert gate.plan("cd src && cd .. && ls")[0].folder == "src/.."
+    assert [step.folder for step in gate.plan("cd src; ls; cat app.py")] == ["src", "src"]
 
 
 @pytest.mark.parametrize("text", ["git log", "GIT  LOG", " log -p "])
