@@ -39,6 +39,11 @@ _SECRET_NAME = re.compile(
     r"\b[A-Z]{2,20}(?:_[A-Z]{2,20}){0,4}_(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)\b"
 )
 _URL = re.compile(r"https?://[^\s)>\"'`]{1,300}")
+# A picture that would carry something away: `![x](https://host/p?d=CONTENT_OF_FILE)`. Badges name projects.
+_BEACON = re.compile(
+    r"(?:!\[[^\]]{0,80}\]\(|<img\b[^>]{0,80}\bsrc=[\"']?)(?!\S*(?:badge|shield|sonar|codecov))"
+    r"https?://[^\s)\"'>?]{1,200}\?[^\s)\"'>]{0,100}?\w=[A-Z][A-Z0-9_-]{3,60}(?=[&)\s\"'>]|$)"
+)
 _APOSTROPHE = re.compile(r"(?<=[a-z])['\u2019](?=(?:t|s|re|ve|ll|d|m)\b)")
 _NOISE = re.compile(r"[^\w.,:;!?`@\u3001\u3002\u2026]+")
 
@@ -71,6 +76,8 @@ def fold(text: str) -> str:
     """`text` in lower case, without accents and ornaments; what has no words stands as a marker word."""
     if "_" in text:
         text = _SECRET_NAME.sub(words.SECRET_NAME, text)
+    if "?" in text and ("![" in text or "<img" in text):
+        text = _BEACON.sub(f" {words.BEACON} ", text)
     low = text.lower() if text.isascii() else plain_letters(unicodedata.normalize("NFKC", text).lower())
     if "<" in low or "[" in low or "#" in low:
         low = _CHAT_TOKEN.sub(f" {words.CHAT_TOKEN} ", low)

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 # What `bait_text.fold` puts in place of text that has no words.
 CHAT_TOKEN, EMPTY_FINDINGS, TOOL_RESULT, URL = "chattoken", "emptyfindings", "toolresult", "weburl"
-FAKE_TURN, SECRET_NAME = "faketurn", "secretname"
+FAKE_TURN, SECRET_NAME, BEACON = "faketurn", "secretname", "leakyimage"
 
 _PART = re.compile(r"<([a-z]+|~?\d+)>")
 
