@@ -74,7 +74,7 @@ def _finding(placed: Placed, context: Context) -> Finding:
         path=context.file.path,
         start_line=placed.start,
         end_line=placed.end,
-        title=mask(candidate.title) or mask(candidate.explanation)[:80],
+        title=candidate.title or mask(candidate.explanation)[:80],  # cut after, never within a secret
         message=candidate.explanation,
         suggestion=candidate.suggestion,
         replacement=candidate.replacement,
