@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from review_agent.agent.display import inline
+from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.engine import Engine, confine, open_engine
 from review_agent.agent.errors import EngineError
 from review_agent.agent.models import EngineInfo
@@ -16,6 +16,7 @@ from review_agent.agent.target import Target, select
 from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
+from review_agent.tools.redact import mask
 
 if TYPE_CHECKING:
     from review_agent.agent.commands.run import Job
@@ -54,7 +55,8 @@ async def preview(job: Job) -> int:
     finally:
         if store is not None:
             store.close()
-    sys.stdout.write("\n".join(_lines(plan, target, info, reason, speed, settings.lang)) + "\n")
+    text = "\n".join(_lines(plan, target, info, reason, speed, settings.lang))
+    sys.stdout.write(terminal_text(mask(text)) + "\n")
     return 0
 
 

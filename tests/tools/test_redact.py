@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import string
+import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from review_agent.tools.redact import mask, mask_counted
+from review_agent.tools.redact import Masker, mask, mask_counted
 
 _ALNUM = string.ascii_letters + string.digits
 _BODY = "q8S7d6F5g4H3j2K1l0Z9x8C7v6B5n4M3q2W1"
@@ -93,3 +94,64 @@ def test_masking_twice_changes_nothing_where_secrets_abound(text: str) -> None:
 )
 def test_no_full_secret_is_left(before: str, after: str, secret: str, frame: str) -> None:
     assert secret not in mask(before + frame.format(secret) + after)
+
+
+# --- secrets that were seen in their place
+
+_PASSWORD, _OTHER = "h7Kd92!" + "ksLq", "Zq8vN2x" + "W7pLmRt4"
+_KEY = ["-----BEGIN PRIVATE KEY-----", _BODY, _BODY[::-1], "-----END PRIVATE KEY-----"]
+
+
+def taught(*lines: str, config: bool = False) -> Masker:
+    masker = Masker()
+    masker.learn(lines, config=config)
+    return masker
+
+
+@pytest.mark.parametrize(
+    ("lines", "text", "masked"),
+    [
+        ([f'password = "{_PASSWORD}"'], f"the value {_PASSWORD} is short", "the value <secret:password> is short"),
+        ([f'password = "{_PASSWORD}"'], f"{_PASSWORD},{_PASSWORD}", "<secret:password>,<secret:password>"),
+        ([f'password = "{_PASSWORD}"'], f"a{_PASSWORD}b", f"a{_PASSWORD}b"),  # another word
+        ([f'password = "{_PASSWORD}"'], f"密码{_PASSWORD}太短", "密码<secret:password>太短"),
+        (_KEY, f"  3 + {_BODY[::-1]} // x", "  3 + <secret:private-key> // x"),
+        (_KEY, f"xx{_BODY}yy", "xx<secret:private-key>yy"),  # long enough to be itself anywhere
+        (_KEY, "it has -----BEGIN PRIVATE KEY----- in it", "it has -----BEGIN PRIVATE KEY----- in it"),
+        (["x = 1"], f"the value {_PASSWORD} is short", f"the value {_PASSWORD} is short"),
+        ([], f'password = "{_PASSWORD}"', 'password = "<secret:password>"'),  # and what mask knows by itself
+        ([f'a_password = "{_PASSWORD}"', f'b_password = "{_PASSWORD}{_OTHER}"'],
+         f"{_PASSWORD}{_OTHER} {_PASSWORD}", "<secret:password> <secret:password>"),
+    ],
+)  # fmt: skip
+def test_what_was_learnt_is_masked(lines: list[str], text: str, masked: str) -> None:
+    assert taught(*lines).mask(text) == masked
+
+
+def test_settings_without_quotes_are_learnt() -> None:
+    line, text = f"  db_password: {_OTHER}", f"see {_OTHER}"
+    assert taught(line, config=True).mask_counted(text) == ("see <secret:password>", 1)
+
+
+@given(
+    st.lists(
+        _PIECE | st.sampled_from([_PASSWORD, _OTHER, _BODY, "<secret:password>", "secret:"]), max_size=12
+    ).map("".join)
+)
+@settings(max_examples=300)
+def test_a_masker_keeps_lines_and_masks_once(text: str) -> None:
+    masker = taught(
+        f'password = "{_PASSWORD}"', *_KEY, 'token = "secret:jwt>9!aZ"', f'db_password = "{_OTHER}"'
+    )
+    masked = masker.mask(text)
+    assert masked.count("\n") == text.count("\n")
+    assert masker.mask(masked) == masked
+    assert _BODY not in masked
+
+
+def test_many_secrets_take_little_time() -> None:
+    masker = Masker()
+    masker.learn([f'password = "h7Kd{n}!ksLq"' for n in range(5000)])
+    began = time.process_time()
+    masker.mask("\n".join(f"{n:>5} + x = compute({n}, 'h7Kd{n}!ksLq')" for n in range(1000)))
+    assert time.process_time() - began < 3
