@@ -118,6 +118,7 @@ def taught(*lines: str, config: bool = False) -> Masker:
         (_KEY, f"  3 + {_BODY[::-1]} // x", "  3 + <secret:private-key> // x"),
         (_KEY, f"xx{_BODY}yy", "xx<secret:private-key>yy"),  # long enough to be itself anywhere
         (_KEY, "it has -----BEGIN PRIVATE KEY----- in it", "it has -----BEGIN PRIVATE KEY----- in it"),
+        (['password = "webhook-url>"'], "<secret:webhook-url> webhook-url>", "<secret:webhook-url> <secret:password>"),
         (["x = 1"], f"the value {_PASSWORD} is short", f"the value {_PASSWORD} is short"),
         ([], f'password = "{_PASSWORD}"', 'password = "<secret:password>"'),  # and what mask knows by itself
         ([f'a_password = "{_PASSWORD}"', f'b_password = "{_PASSWORD}{_OTHER}"'],
