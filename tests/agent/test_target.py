@@ -414,3 +414,13 @@ def test_the_list_of_options_reads_well_in_both_languages(tmp_path: Path, lang: 
 )
 def test_labels_hold_no_machine_paths(target: Target, label: str) -> None:
     assert target.label() == label
+
+
+def test_objects_from_elsewhere_are_noted(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({"a.py": "1\n"})
+    repo.git("clone", "-q", "--shared", ".", str(tmp_path / "copy"))
+    notes = choose(tmp_path / "copy").notes
+    assert [(note.key, note.fields) for note in notes] == [
+        ("objects_elsewhere", {"path": "repo/.git/objects"})
+    ]
+    assert choose(repo).notes == ()
