@@ -28,7 +28,10 @@ MAX_CONFIG_BYTES = 1_000_000
 _MAX_DOTTED = 10_000_000  # a second; some 3000 dots, where a long list of globs has a few hundred
 PREFIX = "REVIEW_AGENT_"
 OTHER_VARIABLES = frozenset(  # ours, but no settings
-    {f"REVIEW_AGENT_{name}" for name in ("CORPUS", "BENCH", "OLLAMA", "GGUF", "CI_CACHE")}
+    {
+        f"REVIEW_AGENT_{name}"
+        for name in ("CORPUS", "BENCH", "OLLAMA", "GGUF", "CI_CACHE", "CACHE_KEY", "FAULT")
+    }
 )
 
 _BY_NAME = {key.name: key for key in KEYS}

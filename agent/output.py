@@ -12,6 +12,7 @@ from pathlib import Path
 from review_agent.agent.errors import UsageError
 from review_agent.agent.models import Report
 from review_agent.agent.reports import render
+from review_agent.checkpoints.faultpoint import faultpoint
 
 TEXT_FORMATS = frozenset({"terminal", "markdown"})
 
@@ -89,10 +90,15 @@ def _write_file(path: Path, text: str) -> None:
         # A symbolic link is replaced, not followed: the reviewed tree may hold one that points anywhere.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".review-agent-")
         try:
+            faultpoint("report_begin")
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
             os.chmod(name, _mode(path))
+            faultpoint("report_written")
             os.replace(name, path)
+            faultpoint("report_replaced")
         except OSError:
             os.unlink(name)
             raise

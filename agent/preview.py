@@ -39,7 +39,7 @@ async def preview(job: Job) -> int:
         reason = sentence(exc, settings.lang)
     selection, target = select(job.target, max_file_size=settings.max_file_size)
     info = engine.info if engine is not None else EngineInfo("local", "", "", "")
-    store = open_store(settings) if engine is not None else None
+    store = open_store(settings, job.environ) if engine is not None else None
     try:
         plan = make_plan(
             narrowed(selection, settings),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
 
 from review_agent.agent.analyzer import Analyzer, Meter, Sent
 from review_agent.agent.cache import freeze
 from review_agent.agent.coverage import LIMITS, cover, file_results, judge
-from review_agent.agent.errors import EngineError
+from review_agent.agent.errors import EngineError, Stopped, StoreError
 from review_agent.agent.findings import Gate, complete, decide, model_findings
 from review_agent.agent.models import (
     Analysis,
@@ -27,11 +30,15 @@ from review_agent.agent.planner import Plan
 from review_agent.agent.progress import Progress
 from review_agent.agent.schedule import Gauge, Request, run_requests
 from review_agent.agent.settings import Settings
+from review_agent.agent.sharing import Desk
 from review_agent.agent.target import Selection, Target
 from review_agent.agent.wording import sentence
+from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
 from review_agent.tools.evidence import check
+
+_EGRESS = TypeAdapter(Egress)
 
 
 @dataclass
@@ -41,13 +48,17 @@ class Ledger:
     host: str
     model: str
     rows: list[Egress] = field(default_factory=list)
+    keep: Callable[[list[Egress]], None] = lambda _: None  # durable when it returns
 
     def record(self, sent: Sent) -> None:
+        """Called before anything is sent: what cannot be written down does not leave."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        for at, (path, size) in enumerate(zip(sent.paths, sent.sizes, strict=True)):
-            self.rows.append(
-                Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model)
-            )
+        rows = [
+            Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model)
+            for at, (path, size) in enumerate(zip(sent.paths, sent.sizes, strict=True))
+        ]
+        self.keep(rows)
+        self.rows += rows
 
 
 @dataclass
@@ -63,17 +74,23 @@ class Review:
     progress: Progress
     stop: asyncio.Event
     demo: bool = False
+    fresh: bool = False
     notes: tuple[Note, ...] = ()
+    store_failed: bool = False
     meter: Meter = field(default_factory=Meter)
     analyses: dict[tuple[str, int], Analysis] = field(default_factory=dict)
     stopped: str = ""
     started: float = field(default_factory=time.monotonic)  # the event loop's clock, too
     _ledger: Ledger | None = None
+    _sent_before: tuple[Egress, ...] = ()
     _checked: list[tuple[Finding, str]] | None = None
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.analyses.update(self.plan.cached)
+        if self.store is not None:
+            self._sent_before, intact = _sent(self.store, self.run_id)
+            self.notes = self.notes if intact else (*self.notes, Note("egress_damaged"))
 
     async def run(self, backend: Backend) -> Report:
         """Ask for every open unit, within the limits, and report whatever came of it."""
@@ -88,13 +105,14 @@ class Review:
         try:
             self.stopped = await run_requests(
                 plan.requests,
-                analyzer.analyze,
+                self._desk(analyzer).analyze if self._shares() else analyzer.analyze,
                 self._done,
                 gauge=Gauge(settings.concurrency),
                 stop=self.stop,
                 deadline=deadline,
             )
             await checking
+            self.stopped = "store_failed" if self.store_failed else self.stopped
         finally:
             heart.cancel()
             checking.cancel()
@@ -113,11 +131,34 @@ class Review:
             backend, self.engine.model, plan.asker, plan.budget, self.meter, redact=plan.masker.mask_counted
         )
         if backend.endpoint.trust is not TrustClass.LOOPBACK:
-            self._ledger = Ledger(backend.endpoint.host, self.engine.model)
+            self._ledger = Ledger(backend.endpoint.host, self.engine.model, keep=self._keep_egress)
             analyzer.on_sent = self._ledger.record
         analyzer.on_fault = self._complain
         analyzer.on_unit = self._keep
         return analyzer
+
+    def _shares(self) -> bool:
+        return self.store is not None and not self.fresh
+
+    def _desk(self, analyzer: Analyzer) -> Desk:
+        if self.store is None:
+            raise ValueError("no store")
+        return Desk(self.store, self.run_id, self.plan.keys, analyzer.analyze)
+
+    def _keep_egress(self, rows: list[Egress]) -> None:
+        if self.store is None:
+            return
+        try:
+            self.store.note_egress(self.run_id, [_EGRESS.dump_json(row).decode() for row in rows])
+        except StoreError as exc:
+            self._store_failed(exc)
+            raise Stopped("store_failed") from exc
+
+    def _store_failed(self, exc: StoreError) -> None:
+        """Nothing more is asked for that could not be kept. What is known is reported all the same."""
+        self.store_failed = True
+        self.progress.text(sentence(exc, self.settings.lang))
+        self.stop.set()
 
     def _complain(self, fault: EngineError) -> None:
         """What the server said, once: files carry only the kind of failure."""
@@ -131,11 +172,16 @@ class Review:
         spot = (analysis.unit.path, analysis.unit.index)
         if self.analyses.get(spot) is analysis:
             return
-        if self.store is not None and not analysis.failure:
-            self.store.finish_unit(self.run_id, self.plan.keys[spot], spot[0], freeze(analysis))
         self.analyses[spot] = analysis
+        if self.store is None or analysis.failure or self.store_failed:
+            return
+        try:
+            self.store.finish_unit(self.run_id, self.plan.keys[spot], spot[0], freeze(analysis))
+        except StoreError as exc:
+            self._store_failed(exc)
 
     def _done(self, request: Request, analyses: list[Analysis], seconds: float) -> None:
+        faultpoint("request_answered")
         for analysis in analyses:
             self._keep(analysis)
         self.progress.request_done(analyses, self._reported(model_findings(analyses, self.plan.contexts)))
@@ -188,7 +234,7 @@ class Review:
             verdicts=tuple(verdicts),
             files=tuple(files),
             usage=self._usage(),
-            egress=tuple(self._ledger.rows) if self._ledger is not None else (),
+            egress=(*self._sent_before, *(self._ledger.rows if self._ledger is not None else ())),
             notes=(*plan.notes, *self.notes),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
@@ -201,6 +247,18 @@ class Review:
             cached_units=len(self.plan.cached),
             seconds=round(time.monotonic() - self.started, 1),
         )
+
+
+def _sent(store: Store, run_id: str) -> tuple[tuple[Egress, ...], bool]:
+    """What this run sent before it was interrupted, and whether that is all of it."""
+    rows, intact = store.egress(run_id)
+    found: list[Egress] = []
+    for row in rows:
+        try:
+            found.append(_EGRESS.validate_json(row))
+        except ValidationError:
+            intact = False
+    return tuple(found), intact
 
 
 def empty_report(

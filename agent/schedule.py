@@ -11,6 +11,7 @@ from review_agent.agent.errors import Stopped
 from review_agent.agent.models import Analysis, ReviewUnit
 
 Request = tuple[ReviewUnit, ...]
+LATER_SECONDS = 0.5  # between looks at what another run is doing
 
 
 @dataclass
@@ -60,17 +61,27 @@ async def run_requests(
 ) -> str:
     """Feed every request to `analyze` and each result to `done`, in the order they finish.
 
+    Units that an answer leaves out (somebody else is at them) are asked about again when all else is done.
     `deadline` is a time of the running loop's clock. Returns '' when all were answered, else why not all
     were: a key of `[reasons]`. Nothing is left running on return.
     """
     loop = asyncio.get_running_loop()
     waiting = deque(requests)
+    later: list[Request] = []
     running: dict[asyncio.Task[list[Analysis]], tuple[Request, float]] = {}
     usual = sum(map(_tokens, requests)) / max(1, len(requests))
     stopper = asyncio.ensure_future(stop.wait())
     reason = ""
     try:
-        while (waiting or running) and not reason:
+        while (waiting or running or later) and not reason:
+            if not waiting and not running:
+                pause = LATER_SECONDS if deadline is None else min(LATER_SECONDS, deadline - loop.time())
+                await asyncio.wait({stopper}, timeout=max(0.0, pause))
+                if stopper.done() or (deadline is not None and loop.time() >= deadline):
+                    reason = "interrupted" if stopper.done() else "limit_max_seconds"
+                    break
+                waiting.extend(later)
+                later = []
             while waiting and len(running) < gauge.allowed:
                 request = waiting.popleft()
                 running[asyncio.ensure_future(analyze(request))] = (request, loop.time())
@@ -85,6 +96,13 @@ async def run_requests(
                 except Stopped as exc:
                     reason = exc.key
                     continue
+                answered = {(analysis.unit.path, analysis.unit.index) for analysis in analyses}
+                rest = tuple(unit for unit in request if (unit.path, unit.index) not in answered)
+                if rest:
+                    later.append(rest)
+                    if not analyses:
+                        continue
+                    request = tuple(unit for unit in request if unit not in rest)
                 seconds = loop.time() - started
                 # Part of the time goes with the size, part does not; half and half is never far off.
                 gauge.finished(2 * seconds / (1 + _tokens(request) / max(1.0, usual)), in_flight)

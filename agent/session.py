@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 import time
@@ -18,7 +19,7 @@ from review_agent.agent.errors import FileRefused, GitError, StoreError
 from review_agent.agent.models import Change, EngineInfo, Note, SourceFile
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
-from review_agent.checkpoints.store import RunRow, Store, default_path
+from review_agent.checkpoints.store import RunRow, Store, default_path, state_folder
 from review_agent.tools.bait_checks import find_bait
 from review_agent.tools.encoding import decode, split_lines
 from review_agent.tools.files import FileGate
@@ -112,6 +113,23 @@ def recorded(row: RunRow) -> Recorded:
         raise StoreError("run_unreadable", run=row.run_id) from exc
 
 
+def target_digest(asked: str) -> str:
+    """What is reviewed and how, of a recorded request: equal for runs that would do the same.
+
+    How far a run may go, and where its report goes, makes no other run of it.
+    """
+    fields = json.loads(asked)
+    kept = {
+        name: fields[name] for name in ("kind", "root", "base", "head", "diff_text", "model_key", "fresh")
+    }
+    flags = {name: value for name, value in fields["flags"].items() if name not in _NOT_OF_TARGET}
+    text = json.dumps({**kept, "flags": flags}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+_NOT_OF_TARGET = frozenset({"max_files", "max_seconds", "max_tokens", "format", "concurrency", "fail_on"})
+
+
 def model_key(engine: EngineInfo) -> str:
     """What identifies the model in the cache key: its digest, else server kind and name."""
     return engine.model_digest or f"{engine.backend}:{engine.model}"
@@ -191,11 +209,12 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], trust
     )
 
 
-def open_store(settings: Settings) -> Store | None:
+def open_store(settings: Settings, environ: Mapping[str, str]) -> Store | None:
     """The run store; None when the user switched checkpoints off."""
     if not settings.checkpoint_enabled:
         return None
-    return Store(default_path(settings.checkpoint_path))
+    key = environ.get("REVIEW_AGENT_CACHE_KEY", "")
+    return Store(default_path(settings.checkpoint_path), home=state_folder(), cache_key=key)
 
 
 def new_run_id() -> str:

@@ -1,44 +1,38 @@
-"""The run store: SQLite, WAL, `synchronous=FULL`, one transaction per finished unit.
+"""The run store: what was reviewed, by content, and the runs that did it. One transaction per finished unit.
 
-An analysis is keyed by content, so that later runs, other branches and moved files find it again.
+An analysis is keyed by content, so that later runs, other branches and moved files find it again. Every row
+that is believed carries a seal (see `seal`); one without is as good as absent.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from review_agent.agent.errors import StoreError
+from review_agent.checkpoints.database import VERSION, Connect, Database
+from review_agent.checkpoints.faultpoint import faultpoint
+from review_agent.checkpoints.locks import RunLocks
+from review_agent.checkpoints.seal import Seals, load_seals
 
-VERSION = 1
-_SCHEMA = """
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY, created REAL NOT NULL, updated REAL NOT NULL, status TEXT NOT NULL,
-    repository TEXT NOT NULL, label TEXT NOT NULL, request TEXT NOT NULL, report TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE TABLE analyses (
-    key TEXT PRIMARY KEY, created REAL NOT NULL, payload TEXT NOT NULL
-) STRICT;
-CREATE TABLE run_units (
-    run_id TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, finished REAL NOT NULL,
-    PRIMARY KEY (run_id, key, path)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX runs_by_time ON runs (updated);
-"""
+__all__ = ["VERSION", "Checked", "Claimed", "Pruned", "RunRow", "Store", "default_path"]
+
+_AT_ONCE = 500  # values in one statement
+_TOUCH_AFTER = 86400.0  # seconds; the time of last use is kept by the day
+_RUN_COLUMNS = "run_id, created, updated, status, repository, label, target, request, report, seal"
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """`status` is running, finished or stopped; `request` and `report` are the caller's JSON."""
+    """`status` is running, finished or stopped; `request` and `report` are the caller's JSON.
+
+    `intact` says whether the row is as it was written.
+    """
 
     run_id: str
     created: float
@@ -46,16 +40,60 @@ class RunRow:
     status: str
     repository: str
     label: str
+    target: str
     request: str
     report: str
+    intact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What became of keys that a run asked for: its own to do, done already, being done by other runs."""
+
+    mine: frozenset[str]
+    done: Mapping[str, str]
+    busy: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """`before` and `after` are bytes on disk."""
+
+    runs: int
+    analyses: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a full check saw. `unsealed` counts rows that are not believed; they do no harm."""
+
+    runs: int
+    analyses: int
+    unsealed: int
+    problems: tuple[str, ...]
 
 
 class Store:
-    """An open store. Close it, or use `with`."""
+    """An open store. Close it, or use `with`. `home` is the user's state folder, where the seals' key is."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, home: Path | None = None, cache_key: str = "", connect: Connect = sqlite3.connect
+    ) -> None:
         self.path = path
-        self._db = self._open()
+        home = home if home is not None else path.parent
+        self._db = Database(path, connect)
+        try:
+            self._seals: Seals = load_seals(home, cache_key)
+            self.locks = RunLocks(path.with_name("locks"))
+            if self._db.upgraded_from == 1 and path.parent == home:
+                self._seal_first_version()
+        except BaseException:
+            self._db.close()
+            raise
+        self._begun: dict[str, tuple[str, str, str, str]] = {}
+        faultpoint("store_opened")
 
     def __enter__(self) -> Self:
         return self
@@ -68,180 +106,283 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                return self._connect()
-            except sqlite3.DatabaseError as exc:
-                if not _is_corrupt(exc):
-                    raise
-            from filelock import FileLock
+    @property
+    def set_aside(self) -> Path | None:
+        """The file that a damaged store was renamed to, when that happened."""
+        return self._db.set_aside
 
-            with FileLock(f"{self.path}.lock"):  # of two processes that find it bad, one sets it aside
-                try:
-                    return self._connect()
-                except sqlite3.DatabaseError as exc:
-                    if not _is_corrupt(exc):
-                        raise
-                self._set_aside()
-                return self._connect()
-        except sqlite3.Error as exc:
-            raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
-        except OSError as exc:
-            raise StoreError("store_unusable", path=str(self.path), detail=exc.strerror or "") from exc
+    # --- runs ---
 
-    def _connect(self) -> sqlite3.Connection:
-        self._claim()
-        db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
-        try:
-            os.chmod(self.path, 0o600)
-            # A byte that is not UTF-8 spoils one row, not the whole store.
-            db.text_factory = lambda data: data.decode("utf-8", "replace")
-            _use_wal(db)
-            db.execute("PRAGMA synchronous=FULL")
-            self._migrate(db)
-            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("malformed")
-            db.execute("SELECT 1 FROM runs, analyses, run_units LIMIT 0")  # else it is another program's
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def start_run(self, run_id: str, repository: str, label: str, request: str, target: str = "") -> None:
+        """`target` is a digest of what is reviewed and how: equal for runs that would do the same."""
+        self._begun[run_id] = (_plain(repository), _plain(label), target, request)
+        with self._db.transaction() as db:
+            self._insert_run(db, run_id)
+        faultpoint("run_begun")
 
-    def _claim(self) -> None:
-        """Create the file for its owner only, and never write through a planted link."""
-        if self.path.is_symlink():
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == VERSION:
-            return
-        if version > VERSION:
-            raise StoreError("store_newer", path=str(self.path), version=version)
-        db.execute("BEGIN IMMEDIATE")  # two processes may meet here; the second finds the work done
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in _SCHEMA.split(";"):
-                if statement.strip():
-                    db.execute(statement)
-            db.execute(f"PRAGMA user_version={VERSION}")
-        db.execute("COMMIT")
-
-    def _set_aside(self) -> None:
-        """A bad file is renamed, never deleted."""
-        names = (self.path.with_name(f"{self.path.name}.corrupt-{number}") for number in count(1))
-        aside = next(name for name in names if not name.exists())
-        for suffix in ("", "-wal", "-shm"):
-            bad = self.path.with_name(self.path.name + suffix)
-            if bad.exists():
-                bad.rename(aside.with_name(aside.name + suffix))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite itself may have rolled back, on a full disk for one
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as exc:
-            raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
-
-    def start_run(self, run_id: str, repository: str, label: str, request: str) -> None:
+    def _insert_run(self, db: sqlite3.Connection, run_id: str) -> None:
         now = time.time()
-        with self._transaction():
-            self._db.execute(
-                "INSERT INTO runs (run_id, created, updated, status, repository, label, request) "
-                "VALUES (?, ?, ?, 'running', ?, ?, ?) "
-                "ON CONFLICT (run_id) DO UPDATE SET updated=excluded.updated, status='running'",
-                (run_id, now, now, _plain(repository), _plain(label), request),
-            )
+        repository, label, target, request = self._begun[run_id]
+        seal = self._run_seal(run_id, "running", repository, label, target, request, "")
+        db.execute(
+            "INSERT INTO runs (run_id, created, updated, status, repository, label, target, request, seal) "
+            "VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET "
+            "updated=excluded.updated, status='running', repository=excluded.repository, "
+            "label=excluded.label, target=excluded.target, request=excluded.request, report='', "
+            "seal=excluded.seal",
+            (run_id, now, now, repository, label, target, request, seal),
+        )
 
-    def finish_unit(self, run_id: str, key: str, path: str, payload: str) -> None:
-        """Durable when this returns."""
-        now = time.time()
-        with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?)", (key, now, payload))
-            self._db.execute(
-                "INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, _plain(path), now)
-            )
+    def _run_seal(self, *values: str) -> str:
+        return self._seals.mark("runs", *values)
 
     def finish_run(self, run_id: str, status: str, report: str) -> None:
-        with self._transaction():
-            self._db.execute(
-                "UPDATE runs SET status=?, report=?, updated=? WHERE run_id=?",
-                (status, report, time.time(), run_id),
-            )
-
-    def analyses(self, keys: Sequence[str], of_run: str = "") -> dict[str, str]:
-        """Payloads of the keys that are stored; with `of_run`, only of units that this run finished."""
-        found: dict[str, str] = {}
-        for at in range(0, len(keys), 500):
-            part = keys[at : at + 500]
-            marks = ",".join("?" * len(part))
-            sql = f"SELECT key, payload FROM analyses WHERE key IN ({marks})"  # noqa: S608 - only marks
-            values = list(part)
-            if of_run:
-                sql += " AND key IN (SELECT key FROM run_units WHERE run_id = ?)"
-                values.append(of_run)
-            rows = self._read(sql, values)
-            found.update({str(key): str(payload) for key, payload in rows})
-        return found
+        faultpoint("run_finish")
+        with self._db.transaction() as db:
+            rows = db.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id=?", (run_id,)).fetchall()  # noqa: S608
+            if not rows and run_id in self._begun:  # the store was set aside since
+                self._insert_run(db, run_id)
+                rows = db.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id=?", (run_id,)).fetchall()  # noqa: S608
+            for row in rows:
+                repository, label, target, request = (str(value) for value in row[4:8])
+                seal = self._run_seal(run_id, status, repository, label, target, request, report)
+                db.execute(
+                    "UPDATE runs SET status=?, report=?, updated=?, seal=? WHERE run_id=?",
+                    (status, report, time.time(), seal, run_id),
+                )
+            db.execute("DELETE FROM claims WHERE owner=?", (run_id,))
+        faultpoint("run_finished")
 
     def runs(self, limit: int = 50, repository: str | None = None) -> list[RunRow]:
         """Newest first."""
         where = "WHERE repository=?" if repository is not None else ""
         values = [_plain(repository)] if repository is not None else []
-        rows = self._read(
-            "SELECT run_id, created, updated, status, repository, label, request, report "  # noqa: S608
-            f"FROM runs {where} ORDER BY updated DESC, rowid DESC LIMIT ?",
+        rows = self._db.read(
+            f"SELECT {_RUN_COLUMNS} FROM runs {where} ORDER BY updated DESC, rowid DESC LIMIT ?",  # noqa: S608
             [*values, limit],
         )
-        return [_run_row(row) for row in rows]
+        return [self._run_row(row) for row in rows]
+
+    def unfinished(self, repository: str, target: str) -> list[RunRow]:
+        """Runs that would do the same and did not end, newest first."""
+        rows = self._db.read(
+            f"SELECT {_RUN_COLUMNS} FROM runs WHERE repository=? AND target=? AND status!='finished' "  # noqa: S608
+            "ORDER BY updated DESC, rowid DESC LIMIT 20",
+            [_plain(repository), target],
+        )
+        return [row for row in map(self._run_row, rows) if row.intact]
 
     def run(self, prefix: str) -> RunRow:
         """The run of this id or unique start of one. Raises StoreError("run_unknown" or "run_ambiguous")."""
-        rows = self._read(
-            "SELECT run_id, created, updated, status, repository, label, request, report "
-            "FROM runs WHERE substr(run_id, 1, ?) = ? LIMIT 3",
+        rows = self._db.read(
+            f"SELECT {_RUN_COLUMNS} FROM runs WHERE substr(run_id, 1, ?) = ? LIMIT 3",  # noqa: S608
             [len(_plain(prefix)), _plain(prefix)],
         )
         exact = [row for row in rows if row[0] == prefix]
         if len(exact or rows) != 1:
             raise StoreError("run_ambiguous" if rows else "run_unknown", run=prefix)
-        return _run_row((exact or rows)[0])
+        row = self._run_row((exact or rows)[0])
+        if not row.intact:
+            raise StoreError("run_unreadable", run=row.run_id)
+        return row
+
+    def _run_row(self, row: tuple[Any, ...]) -> RunRow:
+        run_id, created, updated, status, *texts, seal = row
+        repository, label, target, request, report = map(str, texts)
+        intact = self._seals.holds(str(seal), "runs", run_id, status, *texts)
+        return RunRow(run_id, created, updated, status, repository, label, target, request, report, intact)
+
+    # --- analyses ---
+
+    def finish_unit(self, run_id: str, key: str, path: str, payload: str) -> None:
+        """Durable when this returns."""
+        now = time.time()
+        faultpoint("unit_begin")
+        with self._db.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?)",
+                (key, now, now, payload, self._seals.mark("analyses", key, payload)),
+            )
+            db.execute(
+                "INSERT OR REPLACE INTO run_units VALUES (?, ?, ?, ?)", (run_id, key, _plain(path), now)
+            )
+            db.execute("DELETE FROM claims WHERE key=?", (key,))
+            faultpoint("unit_written")
+        faultpoint("unit_committed")
+
+    def analyses(self, keys: Sequence[str], of_run: str = "") -> dict[str, str]:
+        """Payloads of the keys that are stored; with `of_run`, only of units that this run finished."""
+        found: dict[str, str] = {}
+        for part in _parts(keys):
+            sql = f"SELECT key, payload, seal FROM analyses WHERE key IN ({_marks(part)})"  # noqa: S608
+            values = list(part)
+            if of_run:
+                sql += " AND key IN (SELECT key FROM run_units WHERE run_id = ?)"
+                values.append(of_run)
+            found.update(self._believed("analyses", self._db.read(sql, values)))
+        return found
+
+    def _believed(self, table: str, rows: Iterable[tuple[Any, ...]]) -> dict[str, str]:
+        return {
+            str(key): str(payload)
+            for key, payload, seal in rows
+            if self._seals.holds(str(seal), table, str(key), str(payload))
+        }
+
+    def used(self, keys: Sequence[str]) -> None:
+        """Note that these are still of use, so that `prune` keeps them."""
+        now = time.time()
+        with self._db.transaction() as db:
+            for part in _parts(keys):
+                db.execute(
+                    f"UPDATE analyses SET used=? WHERE used<? AND key IN ({_marks(part)})",  # noqa: S608
+                    (now, now - _TOUCH_AFTER, *part),
+                )
 
     def units_of(self, run_id: str) -> int:
-        return int(self._read("SELECT count(*) FROM run_units WHERE run_id=?", [run_id])[0][0])
+        rows = self._db.read("SELECT count(*) FROM run_units WHERE run_id=?", [run_id])
+        return int(rows[0][0]) if rows else 0
 
-    def _read(self, sql: str, values: Sequence[str | int]) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as exc:
-            raise StoreError("store_unusable", path=str(self.path), detail=str(exc)) from exc
+    # --- who is at what ---
+
+    def claim(self, run_id: str, keys: Sequence[str]) -> Claimed:
+        """Take what nobody has done and nobody alive is doing. What is taken is freed by `finish_unit`,
+        `release`, or the end of this process.
+        """
+        done: dict[str, str] = {}
+        busy: set[str] = set()
+        with self._db.transaction() as db:
+            for part in _parts(keys):
+                marks = _marks(part)
+                rows = db.execute(f"SELECT key, payload, seal FROM analyses WHERE key IN ({marks})", part)  # noqa: S608
+                done.update(self._believed("analyses", rows.fetchall()))
+                held = db.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", part).fetchall()  # noqa: S608
+                alive = {
+                    owner: owner != run_id and self.locks.held(owner) for owner in {row[1] for row in held}
+                }
+                busy |= {str(key) for key, owner in held if alive[owner]} - done.keys()
+            mine = frozenset(keys) - done.keys() - busy
+            now = time.time()
+            db.executemany(
+                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", [(key, run_id, now) for key in mine]
+            )
+        faultpoint("claim_taken")
+        return Claimed(mine, done, frozenset(busy))
+
+    def release(self, run_id: str, keys: Sequence[str]) -> None:
+        """Give up what was claimed and not finished."""
+        with self._db.transaction() as db:
+            for part in _parts(keys):
+                db.execute(
+                    f"DELETE FROM claims WHERE owner=? AND key IN ({_marks(part)})",  # noqa: S608
+                    (run_id, *part),
+                )
+
+    # --- the ledger of what left this machine ---
+
+    def note_egress(self, run_id: str, rows: Sequence[str]) -> None:
+        """Written down before it is sent. `rows` are the caller's JSON."""
+        with self._db.transaction() as db:
+            last = db.execute("SELECT max(number) FROM egress WHERE run_id=?", (run_id,)).fetchone()[0] or 0
+            for number, row in enumerate(rows, start=last + 1):
+                seal = self._seals.mark("egress", run_id, number, row)
+                db.execute("INSERT INTO egress VALUES (?, ?, ?, ?)", (run_id, number, row, seal))
+        faultpoint("egress_noted")
+
+    def egress(self, run_id: str) -> tuple[list[str], bool]:
+        """What a run has sent, in order, and whether all of it is as it was written, with no row missing."""
+        rows = self._db.read("SELECT number, row, seal FROM egress WHERE run_id=? ORDER BY number", [run_id])
+        intact = all(
+            number == at and self._seals.holds(str(seal), "egress", run_id, number, str(row))
+            for at, (number, row, seal) in enumerate(rows, start=1)
+        )
+        return [str(row) for _, row, _ in rows], intact
+
+    # --- what was computed from content alone ---
+
+    def memos(self, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for part in _parts(keys):
+            rows = self._db.read(f"SELECT key, payload, seal FROM memos WHERE key IN ({_marks(part)})", part)  # noqa: S608
+            found.update(self._believed("memos", rows))
+        return found
+
+    def memorise(self, memos: Mapping[str, str]) -> None:
+        now = time.time()
+        with self._db.transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO memos VALUES (?, ?, ?, ?)",
+                [
+                    (key, now, payload, self._seals.mark("memos", key, payload))
+                    for key, payload in memos.items()
+                ],
+            )
+
+    # --- upkeep ---
+
+    def prune(self, before: float) -> Pruned:
+        """Forget ended runs last touched, and analyses last used, before a time; give the space back.
+
+        Analyses of runs that are kept stay. Raises StoreError where there is no room to work in; then what
+        was to go is gone, and the file is as large as before.
+        """
+        size = self._db.size
+        with self._db.transaction() as db:
+            rows = db.execute("SELECT run_id FROM runs WHERE updated<?", (before,)).fetchall()
+            old = [str(row[0]) for row in rows if not self.locks.held(str(row[0]))]
+            for part in _parts(old):
+                for table in ("runs", "run_units", "egress"):
+                    db.execute(f"DELETE FROM {table} WHERE run_id IN ({_marks(part)})", part)  # noqa: S608
+            gone = db.execute(
+                "DELETE FROM analyses WHERE used<? AND key NOT IN (SELECT key FROM run_units)", (before,)
+            ).rowcount
+            db.execute("DELETE FROM memos WHERE used<?", (before,))
+            owners = {str(row[0]) for row in db.execute("SELECT DISTINCT owner FROM claims").fetchall()}
+            for owner in owners:
+                if not self.locks.held(owner):
+                    db.execute("DELETE FROM claims WHERE owner=?", (owner,))
+        self._db.vacuum()
+        self.locks.tidy()
+        return Pruned(len(old), gone, size, self._db.size)
+
+    def check(self) -> Checked:
+        """Read everything: the file's structure, and every seal."""
+        problems = self._db.problems()
+        unsealed = 0
+        counts = {"runs": 0, "analyses": 0}
+        for table in ("analyses", "memos"):
+            for key, payload, seal in self._db.read(f"SELECT key, payload, seal FROM {table}"):  # noqa: S608
+                counts[table] = counts.get(table, 0) + 1
+                unsealed += not self._seals.holds(str(seal), table, str(key), str(payload))
+        for row in self._db.read(f"SELECT {_RUN_COLUMNS} FROM runs"):  # noqa: S608
+            counts["runs"] += 1
+            unsealed += not self._run_row(row).intact
+        for run_id, number, text, seal in self._db.read("SELECT run_id, number, row, seal FROM egress"):
+            unsealed += not self._seals.holds(str(seal), "egress", str(run_id), number, str(text))
+        return Checked(counts["runs"], counts["analyses"], unsealed, tuple(problems))
+
+    def _seal_first_version(self) -> None:
+        """Version 1 had no seals. In the user's own state folder its rows are believed, once."""
+        rows = self._db.read("SELECT key, payload FROM analyses WHERE seal=''")
+        runs = self._db.read(f"SELECT {_RUN_COLUMNS} FROM runs WHERE seal=''")  # noqa: S608
+        with self._db.transaction() as db:
+            db.executemany(
+                "UPDATE analyses SET seal=? WHERE key=?",
+                [(self._seals.mark("analyses", str(key), str(payload)), key) for key, payload in rows],
+            )
+            for row in runs:
+                run_id, _, _, status, *rest = (str(value) for value in row[:-1])
+                db.execute(
+                    "UPDATE runs SET seal=? WHERE run_id=?", (self._run_seal(run_id, status, *rest), run_id)
+                )
 
 
-def _is_corrupt(exc: sqlite3.DatabaseError) -> bool:
-    return not isinstance(exc, sqlite3.OperationalError) or "malformed" in str(exc)
+def _parts(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE))
 
 
-def _use_wal(db: sqlite3.Connection) -> None:
-    """SQLite does not wait for a lock here: two processes that open a new store together would fail."""
-    for _ in range(100):
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-        time.sleep(0.05)
-    db.execute("PRAGMA journal_mode=WAL")
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _plain(name: str) -> str:
@@ -249,15 +390,15 @@ def _plain(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _run_row(row: tuple[Any, ...]) -> RunRow:
-    return RunRow(*row)
-
-
 def default_path(checkpoint_path: str = "") -> Path:
     """Where the store lives: the platform's state directory unless the user's configuration names a file."""
     if checkpoint_path:
         path = Path(checkpoint_path).expanduser()
         return path / "store.sqlite3" if path.is_dir() or checkpoint_path.endswith("/") else path
+    return state_folder() / "store.sqlite3"
+
+
+def state_folder() -> Path:
     from platformdirs import user_state_path
 
-    return user_state_path("review-agent") / "store.sqlite3"
+    return user_state_path("review-agent")

@@ -39,7 +39,7 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     wanted = given["lang"]
     if wanted is not None and wanted not in LANGS:
         raise UsageError("lang_unknown", lang=wanted)
-    store = open_store(load_settings({}, environ, Trusted()).settings)
+    store = open_store(load_settings({}, environ, Trusted()).settings, environ)
     if store is None:
         raise UsageError("checkpoints_off", file=str(user_config_file()))
     with store:

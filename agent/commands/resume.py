@@ -46,7 +46,7 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     from review_agent.agent.target import Target
 
     settings = load_settings({}, environ, Trusted()).settings
-    store = open_store(settings)
+    store = open_store(settings, environ)
     if store is None:
         raise UsageError("checkpoints_off", file=str(user_config_file()))
     with store:

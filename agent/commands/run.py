@@ -22,11 +22,12 @@ from review_agent.agent.commands.options import (
     target_options,
 )
 from review_agent.agent.engine import Engine
-from review_agent.agent.errors import EngineError, UsageError
+from review_agent.agent.errors import EngineError, StoreError, UsageError
 from review_agent.agent.models import EngineInfo, Note, Report
 from review_agent.agent.progress import Progress
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection, Target, make_target
+from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 
@@ -187,15 +188,17 @@ async def _review(
     from review_agent.agent.coverage import exit_code
     from review_agent.agent.planner import make_plan
     from review_agent.agent.review import Review
-    from review_agent.agent.session import model_key, new_run_id, open_store
+    from review_agent.agent.session import model_key, new_run_id, open_store, repository_key, target_digest
 
     settings = job.settings
     _announce(job, engine, progress)
-    run_id = job.run_id or new_run_id()
+    run_id = new_run_id()
     with ExitStack() as closing:
-        store = open_store(settings)
+        store = open_store(settings, job.environ)
         if store is not None:
             closing.enter_context(store)
+            asked = _asked(job, target, engine)
+            run_id = _take_run(store, job, target, asked, closing, progress)
         plan = make_plan(
             selection,
             settings,
@@ -207,18 +210,19 @@ async def _review(
             demo=engine.demo,
         )
         if store is not None:
-            _record(store, run_id, job, target, engine)
+            store.start_run(run_id, repository_key(target), target.label(), asked, target_digest(asked))
+            _tell_set_aside(store, progress)
         stop = asyncio.Event()
         caught = _catch_signals(stop, progress)
         demo_note = (Note("demo_model", {"model": engine.model.name}),) if engine.demo else ()
         review = Review(
             run_id, plan, engine.info, settings, target, store, progress, stop,
-            demo=engine.demo, notes=(*demo_note, *engine.notes), started=started,
+            demo=engine.demo, fresh=job.fresh, notes=(*demo_note, *engine.notes), started=started,
         )  # fmt: skip
         report = await review.run(engine.backend)
         _release_signals()
-        if store is not None:
-            _finish(store, report)
+        if store is not None and not review.store_failed:
+            _finish(store, report, progress)
         _publish(report, job, progress)
         if report.coverage.files_failed and store is not None:
             if review.stopped:
@@ -242,10 +246,10 @@ def _announce(job: Job, engine: Engine, progress: Progress) -> None:
     progress.line("engine", backend=engine.info.backend, model=engine.info.model, context=context)
 
 
-def _record(store: Store, run_id: str, job: Job, target: Target, engine: Engine) -> None:
-    from review_agent.agent.session import record, repository_key
+def _asked(job: Job, target: Target, engine: Engine) -> str:
+    from review_agent.agent.session import record
 
-    asked = record(
+    return record(
         target,
         job.flags,
         job.outputs,
@@ -254,14 +258,49 @@ def _record(store: Store, run_id: str, job: Job, target: Target, engine: Engine)
         demo=engine.demo,
         fresh=job.fresh,
     )
-    store.start_run(run_id, repository_key(target), target.label(), asked)
 
 
-def _finish(store: Store, report: Report) -> None:
+def _take_run(
+    store: Store, job: Job, target: Target, asked: str, closing: ExitStack, progress: Progress
+) -> str:
+    """The id of the run to drive, locked until the end: the one to resume, an unfinished one that would do
+    the same, or a new one. Raises StoreError where another process drives the one to resume.
+    """
+    from review_agent.agent.session import new_run_id, repository_key, target_digest
+
+    if job.run_id:
+        closing.enter_context(store.locks.hold(job.run_id))
+        return job.run_id
+    same = [] if job.fresh else store.unfinished(repository_key(target), target_digest(asked))
+    for row in same:
+        try:
+            closing.enter_context(store.locks.hold(row.run_id))
+        except StoreError as exc:
+            if exc.key != "run_busy":
+                raise
+            progress.line("beside", run=row.run_id, pid=exc.fields["pid"])
+            continue
+        progress.line("adopted", run=row.run_id, units=store.units_of(row.run_id))
+        return row.run_id
+    run_id = new_run_id()
+    closing.enter_context(store.locks.hold(run_id))
+    return run_id
+
+
+def _tell_set_aside(store: Store, progress: Progress) -> None:
+    if store.set_aside is not None:
+        progress.line("store_set_aside", path=store.path, aside=store.set_aside)
+
+
+def _finish(store: Store, report: Report, progress: Progress) -> None:
+    """A report that cannot be stored is still written where it was asked for."""
     from review_agent.agent.reports.json_report import to_json
 
     status = "finished" if report.coverage.files_failed == 0 else "stopped"
-    store.finish_run(report.run_id, status, to_json(report))
+    try:
+        store.finish_run(report.run_id, status, to_json(report))
+    except StoreError as exc:
+        progress.text(sentence(exc, report.lang))
 
 
 def _tell_retries(progress: Progress) -> None:

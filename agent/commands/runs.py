@@ -69,7 +69,7 @@ def _store(environ: Mapping[str, str]) -> Store:
     from review_agent.agent.config import user_config_file
     from review_agent.agent.session import Trusted, load_settings, open_store
 
-    store = open_store(load_settings({}, environ, Trusted()).settings)
+    store = open_store(load_settings({}, environ, Trusted()).settings, environ)
     if store is None:
         raise UsageError("checkpoints_off", file=str(user_config_file()))
     return store

@@ -34,7 +34,7 @@ FLAGS: dict[str, object] = {
 
 
 def row(request: str) -> RunRow:
-    return RunRow("r1", 0.0, 0.0, "stopped", "/repo", "tree", request, "")
+    return RunRow("r1", 0.0, 0.0, "stopped", "/repo", "tree", "", request, "")
 
 
 def a_record(target: Target) -> str:
@@ -200,7 +200,7 @@ def test_settings_come_from_flags_environment_and_repository() -> None:
 
 def test_a_store_that_is_switched_off_is_none(tmp_path: Path) -> None:
     place = str(tmp_path / "s.db")
-    assert open_store(Settings(checkpoint_enabled=False, checkpoint_path=place)) is None
-    store = open_store(Settings(checkpoint_path=place))
+    assert open_store(Settings(checkpoint_enabled=False, checkpoint_path=place), {}) is None
+    store = open_store(Settings(checkpoint_path=place), {})
     assert store is not None
     store.close()
