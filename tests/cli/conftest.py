@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driver import DEMO, ROOT, Cli, Server, free_port
+from driver import DEMO, Cli, Server, launch
 
 
 @pytest.fixture
@@ -19,22 +15,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
     def start(**options: object) -> Server:
-        port = free_port()
-        log, dump = tmp_path / f"log-{port}.jsonl", tmp_path / f"dump-{port}"
-        argv = [sys.executable, str(ROOT / "tests" / "harness" / "mock_llm.py"), "--port", str(port)]
-        argv += ["--log", str(log), "--dump", str(dump)]
-        for name, value in options.items():
-            argv += [f"--{name.replace('_', '-')}", str(value)]
-        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        server = Server(f"http://127.0.0.1:{port}", log, dump, process)
-        servers.append(server)
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{server.url}/api/version", timeout=1).close()
-                return server
-            except OSError:
-                time.sleep(0.1)
-        raise RuntimeError("the mock server did not start")
+        servers.append(launch(tmp_path, **options))
+        return servers[-1]
 
     yield start
     for server in servers:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def launch(folder: Path, port: int = 0, **options: object) -> Server:
+    """Start a mock server that logs into `folder`; with `port` on that port. The caller stops it."""
+    port = port or free_port()
+    log, dump = folder / f"log-{port}.jsonl", folder / f"dump-{port}"
+    argv = [sys.executable, str(ROOT / "tests" / "harness" / "mock_llm.py"), "--port", str(port)]
+    argv += ["--log", str(log), "--dump", str(dump)]
+    for name, value in options.items():
+        argv += [f"--{name.replace('_', '-')}", str(value)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = Server(f"http://127.0.0.1:{port}", log, dump, process)
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"{server.url}/api/version", timeout=1).close()
+            return server
+        except OSError:
+            time.sleep(0.1)
+    server.stop()
+    raise RuntimeError("the mock server did not start")
 
 
 @dataclass
