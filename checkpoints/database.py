@@ -78,12 +78,20 @@ class Database:
         self._db.close()
 
     def read(self, sql: str, values: Sequence[str | int | float] = ()) -> list[tuple[Any, ...]]:
-        """All rows; none where the file turns out to be damaged."""
+        """All rows; none where the file turns out to be damaged and was set aside. Raises StoreError."""
         try:
-            return self._db.execute(sql, values).fetchall()
+            return self._rows(sql, values)
         except sqlite3.Error as exc:
             self._rescue(exc)
-            return []
+        except OSError as exc:
+            raise self._error(exc) from exc
+        try:
+            return self._rows(sql, values)
+        except (sqlite3.Error, OSError) as exc:
+            raise self._error(exc) from exc
+
+    def _rows(self, sql: str, values: Sequence[str | int | float]) -> list[tuple[Any, ...]]:
+        return self._db.execute(sql, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -100,7 +108,10 @@ class Database:
                         self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as exc:
+            before = self.set_aside
             self._rescue(exc)
+            if self.set_aside == before:  # the file is sound after all, or another process was faster
+                raise self._error(exc) from exc
             raise StoreError("store_damaged", path=str(self.path), aside=str(self.set_aside)) from exc
         except OSError as exc:
             raise self._error(exc) from exc
@@ -110,14 +121,14 @@ class Database:
         try:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             raise self._error(exc) from exc
 
     def problems(self) -> list[str]:
         """What SQLite's own integrity check finds; [] when all is well. Reads the whole file."""
         try:
-            rows = self._db.execute("PRAGMA integrity_check(20)").fetchall()
-        except sqlite3.Error as exc:
+            rows = self._rows("PRAGMA integrity_check(20)", ())
+        except (sqlite3.Error, OSError) as exc:
             return [str(exc)]
         return [str(row[0]) for row in rows if row[0] != "ok"]
 

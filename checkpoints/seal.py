@@ -30,7 +30,8 @@ class Seals:
         return _mark(self._keys[0], table, values)
 
     def holds(self, seal: str, table: str, *values: str | int) -> bool:
-        return any(hmac.compare_digest(_mark(key, table, values), seal) for key in self._keys)
+        given = seal.encode("utf-8", "surrogatepass")  # text that is not ASCII cannot be compared
+        return any(hmac.compare_digest(_mark(key, table, values).encode(), given) for key in self._keys)
 
 
 def _mark(key: bytes, table: str, values: Sequence[str | int]) -> str:

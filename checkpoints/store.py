@@ -291,8 +291,9 @@ class Store:
 
     def egress(self, run_id: str) -> tuple[list[str], bool]:
         """What a run has sent, in order, and whether all of it is as it was written, with no row missing."""
+        before = self.set_aside
         rows = self._db.read("SELECT number, row, seal FROM egress WHERE run_id=? ORDER BY number", [run_id])
-        intact = all(
+        intact = self.set_aside == before and all(
             number == at and self._seals.holds(str(seal), "egress", run_id, number, str(row))
             for at, (number, row, seal) in enumerate(rows, start=1)
         )
