@@ -91,22 +91,24 @@ class Database:
             raise self._error(exc) from exc
 
     def _rows(self, sql: str, values: Sequence[str | int | float]) -> list[tuple[Any, ...]]:
-        return self._db.execute(sql, values).fetchall()
+        with _legible():
+            return self._db.execute(sql, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Durable when the block has ended. Raises StoreError, and then nothing of it is there."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite itself may have rolled back, on a full disk for one; and it may be too ill to.
-                with suppress(sqlite3.Error):
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                raise
+            with _legible():
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    # SQLite itself may have rolled back, on a full disk for one; and it may be too ill to.
+                    with suppress(sqlite3.Error):
+                        if self._db.in_transaction:
+                            self._db.execute("ROLLBACK")
+                    raise
         except sqlite3.Error as exc:
             before = self.set_aside
             self._rescue(exc)
@@ -119,8 +121,9 @@ class Database:
     def vacuum(self) -> None:
         """Give free space back to the file system. Raises StoreError, for want of room to work for one."""
         try:
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with _legible():
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except (sqlite3.Error, OSError) as exc:
             raise self._error(exc) from exc
 
@@ -177,22 +180,27 @@ class Database:
 
     def _connect_checked(self) -> sqlite3.Connection:
         db = self._connect()
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        try:
+            with _legible():
+                if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                    raise sqlite3.DatabaseError("malformed")
+        except BaseException:
             db.close()
-            raise sqlite3.DatabaseError("malformed")
+            raise
         return db
 
     def _connect(self) -> sqlite3.Connection:
         self._claim()
         db = self._connector(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            os.chmod(self.path, 0o600)
-            # A byte that is not UTF-8 spoils one row, not the whole store.
-            db.text_factory = lambda data: data.decode("utf-8", "replace")
-            _set_journal(db, "TRUNCATE" if on_network(self.path) else "WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            self._migrate(db)
-            db.execute(f"SELECT 1 FROM {', '.join(_TABLES)} LIMIT 0")  # noqa: S608 - else it is another's
+            with _legible():
+                os.chmod(self.path, 0o600)
+                # A byte that is not UTF-8 spoils one row, not the whole store.
+                db.text_factory = lambda data: data.decode("utf-8", "replace")
+                _set_journal(db, "TRUNCATE" if on_network(self.path) else "WAL")
+                db.execute("PRAGMA synchronous=FULL")
+                self._migrate(db)
+                db.execute(f"SELECT 1 FROM {', '.join(_TABLES)} LIMIT 0")  # noqa: S608 - else it is another's
         except BaseException:
             db.close()
             raise
@@ -245,6 +253,15 @@ class Database:
         )
         key = "store_full" if full else "store_busy" if code == sqlite3.SQLITE_BUSY else "store_unusable"
         return StoreError(key, path=str(self.path), detail=detail)
+
+
+@contextmanager
+def _legible() -> Iterator[None]:
+    """Where SQLite quotes a damaged schema that is not UTF-8, Python raises this instead of the error."""
+    try:
+        yield
+    except UnicodeDecodeError as exc:
+        raise sqlite3.DatabaseError("malformed") from exc
 
 
 def is_damage(exc: sqlite3.DatabaseError) -> bool:
