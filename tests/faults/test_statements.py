@@ -1,0 +1,16 @@
+"""Errors of SQLite at every statement: only StoreError comes out, what was acknowledged is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import statements
+
+
+@pytest.mark.parametrize(("error", "stride"), [("io", 1), ("full", 7), ("busy", 7), ("malformed", 3), ("os", 5)])
+def test_an_error_at_every_statement(tmp_path: Path, error: str, stride: int) -> None:
+    found = statements.every_step(tmp_path, (error,), stride)
+    assert found.problems == []
+    assert found.cases * stride > 300
+    assert found.seen["acknowledged"] > found.cases
