@@ -151,7 +151,11 @@ def rows(folder: Path) -> Tally:
     home = folder / "home"
     fill(home / "store.sqlite3")
     sound = (home / "store.sqlite3").read_bytes()
-    others = ("'x' || substr({c}, 2)", "(SELECT {c} FROM {t} ORDER BY rowid DESC LIMIT 1)", "CAST(x'ff7b' AS TEXT)")
+    others = (
+        "'x' || substr({c}, 2)",
+        "(SELECT {c} FROM {t} ORDER BY rowid DESC LIMIT 1)",
+        "CAST(x'ff7b' AS TEXT)",
+    )
     for table, columns in ROWS.items():
         key = {"runs": "run_id", "egress": "number"}.get(table, "key")
         for column in columns:
@@ -233,7 +237,6 @@ def _put(state: Path, data: bytes) -> None:
     for name in state.glob("store.sqlite3*"):
         name.unlink()
     (state / "store.sqlite3").write_bytes(data)
-
 
 
 # --- stores from elsewhere ---

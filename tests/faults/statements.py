@@ -32,7 +32,9 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "io": _sqlite(sqlite3.OperationalError, "disk I/O error", sqlite3.SQLITE_IOERR),
     "full": _sqlite(sqlite3.OperationalError, "database or disk is full", sqlite3.SQLITE_FULL),
     "busy": _sqlite(sqlite3.OperationalError, "database is locked", sqlite3.SQLITE_BUSY),
-    "readonly": _sqlite(sqlite3.OperationalError, "attempt to write a readonly database", sqlite3.SQLITE_READONLY),
+    "readonly": _sqlite(
+        sqlite3.OperationalError, "attempt to write a readonly database", sqlite3.SQLITE_READONLY
+    ),
     "malformed": _sqlite(sqlite3.DatabaseError, "database disk image is malformed", sqlite3.SQLITE_CORRUPT),
     "os": lambda: OSError(errno.EIO, os.strerror(errno.EIO)),
 }
@@ -111,7 +113,9 @@ class Acknowledged:
         units = store.analyses(sorted(self.units))
         yield from (f"unit {key}" for key, payload in self.units.items() if units.get(key) != payload)
         rows, intact = store.egress("run")
-        left = iter(rows)  # a row that was reported as failed may be there too: the ledger says rather too much
+        left = iter(
+            rows
+        )  # a row that was reported as failed may be there too: the ledger says rather too much
         if not all(row in left for row in self.egress) or not intact:
             yield f"egress {rows} {intact}"
         if self.begun and [row.run_id for row in store.runs() if row.intact] != ["run"]:

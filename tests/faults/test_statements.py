@@ -8,7 +8,9 @@ import pytest
 import statements
 
 
-@pytest.mark.parametrize(("error", "stride"), [("io", 1), ("full", 7), ("busy", 7), ("malformed", 3), ("os", 5)])
+@pytest.mark.parametrize(
+    ("error", "stride"), [("io", 1), ("full", 7), ("busy", 7), ("malformed", 3), ("os", 5)]
+)
 def test_an_error_at_every_statement(tmp_path: Path, error: str, stride: int) -> None:
     found = statements.every_step(tmp_path, (error,), stride)
     assert found.problems == []
