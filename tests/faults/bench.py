@@ -116,11 +116,11 @@ class Bench:
         home.mkdir()
         return Bench(self.folder, self.server, self.tree, home)
 
-    def args(self, *more: str | Path) -> tuple[str | Path, ...]:
-        """A `run` that makes many small requests. It writes its report to `out`."""
+    def args(self, *more: str | Path, out: Path | None = None) -> tuple[str | Path, ...]:
+        """A `run` that makes many small requests. It writes its report to `out` of the bench, or the one given."""
         engine = ("--backend", "ollama", "--base-url", self.server.url, "--model", "mock:7b")
         limits = ("--num-ctx", "2048", "--concurrency", "4")
-        return ("run", self.tree, *engine, *limits, "--out", f"json={self.out}", *more)
+        return ("run", self.tree, *engine, *limits, "--out", f"json={out or self.out}", *more)
 
     def marks(self) -> dict[str, str]:
         """Path -> the mark in its code, by which a prompt tells what it asks about."""
@@ -132,9 +132,7 @@ class Bench:
 
     def report(self) -> str:
         """The report without ids, times and usage; '' when there is none. Raises on half a report."""
-        if not self.out.exists():
-            return ""
-        return json.dumps(steady(json.loads(self.out.read_text("utf-8"))), ensure_ascii=False, indent=1)
+        return read_report(self.out)
 
     def stored(self) -> Stored:
         return read_store(self.state, self.folder / f"{self.home.name}-copy")
@@ -158,6 +156,19 @@ def make_bench(folder: Path, files: int = 30, **server: object) -> Bench:
     home = folder / "home"
     home.mkdir()
     return Bench(folder, launch(folder, **options), make_tree(folder / "tree", files), home)
+
+
+def read_report(path: Path) -> str:
+    if not path.exists():
+        return ""
+    return json.dumps(steady(json.loads(path.read_text("utf-8"))), ensure_ascii=False, indent=1)
+
+
+def until(ready: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.02)
 
 
 def acknowledged(stderr: str) -> set[str]:
