@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -186,7 +187,13 @@ def start(bench: Bench, log: Path, *args: str | Path, **env: str) -> subprocess.
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stream,
+            preexec_fn=_heeds_ctrl_c,  # noqa: PLW1509 - it takes no lock
         )
+
+
+def _heeds_ctrl_c() -> None:
+    """A shell's background jobs ignore SIGINT, and hand that on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def crashes(log: str) -> list[str]:
