@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from review_agent.agent.cache import thaw, unit_key
 from review_agent.agent.findings import Context
 from review_agent.agent.globs import spec
+from review_agent.agent.memos import Memos, outlines
 from review_agent.agent.models import Analysis, FileResult, FileStatus, Note, ReviewUnit, SourceFile
 from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack, shape_for
 from review_agent.agent.prompt import Asker
@@ -18,7 +19,6 @@ from review_agent.agent.units import build_units
 from review_agent.checkpoints.store import Store
 from review_agent.tools.evidence import is_config
 from review_agent.tools.redact import Masker
-from review_agent.tools.symbols import outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Plan:
     asker: Asker
     masker: Masker  # knows the secrets of all files
     notes: tuple[Note, ...] = ()
+    memos: Memos = field(default_factory=Memos)
 
     @property
     def prompt_tokens(self) -> int:
@@ -63,6 +64,8 @@ def make_plan(
     budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
     files = by_risk(selection.files, selection.churn)
     chosen = files[: settings.max_files] if settings.max_files else files
+    memos = Memos(store, read=not of_run)
+    symbols = outlines(chosen, memos)
     contexts: dict[str, Context] = {}
     units: dict[str, tuple[ReviewUnit, ...]] = {}
     misfits: dict[str, FileResult] = {}
@@ -74,9 +77,8 @@ def make_plan(
                 file.path, FileStatus.FAILED, "prompt_too_long", changed_lines=file.changed_count
             )
             continue
-        symbols = outline("\n".join(file.lines), file.language) if file.known is None else ()
-        contexts[file.path] = Context(file, symbols, masker.mask)
-        units[file.path] = build_units(file, symbols, shape)
+        contexts[file.path] = Context(file, symbols[file.path], masker.mask)
+        units[file.path] = build_units(file, symbols[file.path], shape)
     flat = [unit for path in units for unit in units[path]]
     keys = {
         (unit.path, unit.index): unit_key(
@@ -98,6 +100,7 @@ def make_plan(
         asker=asker,
         masker=masker,
         notes=selection.notes,
+        memos=memos,
     )
 
 

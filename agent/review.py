@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +15,7 @@ from review_agent.agent.cache import freeze
 from review_agent.agent.coverage import LIMITS, cover, file_results, judge
 from review_agent.agent.errors import EngineError, Stopped, StoreError
 from review_agent.agent.findings import Gate, complete, decide, model_findings
+from review_agent.agent.memos import Checks
 from review_agent.agent.models import (
     Analysis,
     Egress,
@@ -36,7 +38,6 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
-from review_agent.tools.evidence import check
 
 _EGRESS = TypeAdapter(Egress)
 
@@ -99,6 +100,7 @@ class Review:
         deadline = self.started + settings.max_seconds if settings.max_seconds else None
         self.progress.meter = lambda: self.meter.prompt_tokens + self.meter.completion_tokens
         self.progress.planned(len(plan.units), len(plan.cached), plan.requests, plan.prompt_tokens)
+        self._note_use()
         analyzer = self._analyzer(backend)
         checking = asyncio.ensure_future(self._show_checks())
         heart = asyncio.ensure_future(self.progress.beat())
@@ -122,8 +124,10 @@ class Review:
 
     async def _show_checks(self) -> None:
         """The checks take seconds on a large tree; the server reads its first request meanwhile."""
-        for finding in self._reported(await asyncio.to_thread(self._checks)):
+        checks = Checks(list(self._files().values()), self.settings.lang, self.plan.memos)
+        for finding in self._reported(await asyncio.to_thread(self._checks, checks)):
             self.progress.finding(finding)
+        self.plan.memos.save()
 
     def _analyzer(self, backend: Backend) -> Analyzer:
         plan = self.plan
@@ -190,13 +194,18 @@ class Review:
         verdicts = decide(found, self._files(), self._gate())
         return [verdict.finding for verdict in verdicts if verdict.outcome is Outcome.REPORTED]
 
-    def _checks(self) -> list[tuple[Finding, str]]:
+    def _note_use(self) -> None:
+        """So that `runs prune` keeps what is still of use. No run fails for it."""
+        if self.store is not None and self.plan.cached:
+            with suppress(StoreError):
+                self.store.used(sorted({self.plan.keys[spot] for spot in self.plan.cached}))
+
+    def _checks(self, checks: Checks | None = None) -> list[tuple[Finding, str]]:
         """Findings of the checks that need no model; computed once."""
         if self._checked is None:
+            checks = checks or Checks(list(self._files().values()), self.settings.lang, self.plan.memos)
             self._checked = [
-                (complete(finding, context), "")
-                for context in self.plan.contexts.values()
-                for finding in check(context.file, self.settings.lang)
+                (complete(finding, self.plan.contexts[finding.path]), "") for finding in checks.run()
             ]
         return self._checked
 
