@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.database import VERSION, Connect, Database
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.locks import RunLocks
+from review_agent.checkpoints.rows import Checked, Claimed, Pruned, RunRow
 from review_agent.checkpoints.seal import Seals, load_seals
 
 __all__ = ["VERSION", "Checked", "Claimed", "Pruned", "RunRow", "Store", "default_path"]
@@ -27,52 +29,8 @@ _TOUCH_AFTER = 86400.0  # seconds; the time of last use is kept by the day
 _RUN_COLUMNS = "run_id, created, updated, status, repository, label, target, request, report, seal"
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """`status` is running, finished or stopped; `request` and `report` are the caller's JSON.
-
-    `intact` says whether the row is as it was written.
-    """
-
-    run_id: str
-    created: float
-    updated: float
-    status: str
-    repository: str
-    label: str
-    target: str
-    request: str
-    report: str
-    intact: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What became of keys that a run asked for: its own to do, done already, being done by other runs."""
-
-    mine: frozenset[str]
-    done: Mapping[str, str]
-    busy: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """`before` and `after` are bytes on disk."""
-
-    runs: int
-    analyses: int
-    before: int
-    after: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a full check saw. `unsealed` counts rows that are not believed; they do no harm."""
-
-    runs: int
-    analyses: int
-    unsealed: int
-    problems: tuple[str, ...]
+class _Undone(Exception):
+    """Ends a transaction that was only to count."""
 
 
 class Store:
@@ -172,8 +130,10 @@ class Store:
         )
         return [row for row in map(self._run_row, rows) if row.intact]
 
-    def run(self, prefix: str) -> RunRow:
-        """The run of this id or unique start of one. Raises StoreError("run_unknown" or "run_ambiguous")."""
+    def run(self, prefix: str, *, believed: bool = True) -> RunRow:
+        """The run of this id or unique start of one. Raises StoreError("run_unknown" or "run_ambiguous"), and
+        "run_unreadable" for a row that is not as it was written, unless it need not be believed.
+        """
         rows = self._db.read(
             f"SELECT {_RUN_COLUMNS} FROM runs WHERE substr(run_id, 1, ?) = ? LIMIT 3",  # noqa: S608
             [len(_plain(prefix)), _plain(prefix)],
@@ -182,7 +142,7 @@ class Store:
         if len(exact or rows) != 1:
             raise StoreError("run_ambiguous" if rows else "run_unknown", run=prefix)
         row = self._run_row((exact or rows)[0])
-        if not row.intact:
+        if believed and not row.intact:
             raise StoreError("run_unreadable", run=row.run_id)
         return row
 
@@ -321,30 +281,40 @@ class Store:
 
     # --- upkeep ---
 
-    def prune(self, before: float) -> Pruned:
-        """Forget ended runs last touched, and analyses last used, before a time; give the space back.
+    def prune(self, before: float, *, dry_run: bool = False) -> Pruned:
+        """Forget runs last touched, and analyses last used, before a time; give the space back.
 
-        Analyses of runs that are kept stay. Raises StoreError where there is no room to work in; then what
-        was to go is gone, and the file is as large as before.
+        Runs that a process is at stay, and so do the analyses that a run which stays has made. With `dry_run`
+        only count. Raises StoreError where there is no room to work in; then what was to go is gone, and the
+        file is as large as before.
         """
         size = self._db.size
-        with self._db.transaction() as db:
-            rows = db.execute("SELECT run_id FROM runs WHERE updated<?", (before,)).fetchall()
-            old = [str(row[0]) for row in rows if not self.locks.held(str(row[0]))]
-            for part in _parts(old):
-                for table in ("runs", "run_units", "egress"):
-                    db.execute(f"DELETE FROM {table} WHERE run_id IN ({_marks(part)})", part)  # noqa: S608
-            gone = db.execute(
-                "DELETE FROM analyses WHERE used<? AND key NOT IN (SELECT key FROM run_units)", (before,)
-            ).rowcount
-            db.execute("DELETE FROM memos WHERE used<?", (before,))
-            owners = {str(row[0]) for row in db.execute("SELECT DISTINCT owner FROM claims").fetchall()}
-            for owner in owners:
-                if not self.locks.held(owner):
-                    db.execute("DELETE FROM claims WHERE owner=?", (owner,))
+        pruned = Pruned(0, 0, 0, size, size)
+        with suppress(_Undone), self._db.transaction() as db:
+            pruned = self._forget(db, before, size)
+            if dry_run:
+                raise _Undone
+        if dry_run:
+            return pruned
         self._db.vacuum()
         self.locks.tidy()
-        return Pruned(len(old), gone, size, self._db.size)
+        return replace(pruned, after=self._db.size)
+
+    def _forget(self, db: sqlite3.Connection, before: float, size: int) -> Pruned:
+        rows = [str(row[0]) for row in db.execute("SELECT run_id FROM runs WHERE updated<?", (before,))]
+        old = [run_id for run_id in rows if not self.locks.held(run_id)]
+        for part in _parts(old):
+            for table in ("runs", "run_units", "egress"):
+                db.execute(f"DELETE FROM {table} WHERE run_id IN ({_marks(part)})", part)  # noqa: S608
+        gone = db.execute(
+            "DELETE FROM analyses WHERE used<? AND key NOT IN (SELECT key FROM run_units)", (before,)
+        ).rowcount
+        db.execute("DELETE FROM memos WHERE used<?", (before,))
+        owners = [str(row[0]) for row in db.execute("SELECT DISTINCT owner FROM claims")]
+        for owner in owners:
+            if not self.locks.held(owner):
+                db.execute("DELETE FROM claims WHERE owner=?", (owner,))
+        return Pruned(len(old), gone, len(rows) - len(old), size, size)
 
     def check(self) -> Checked:
         """Read everything: the file's structure, and every seal."""

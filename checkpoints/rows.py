@@ -1,0 +1,55 @@
+"""What the store answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """`status` is running, finished or stopped; `request` and `report` are the caller's JSON.
+
+    `intact` says whether the row is as it was written.
+    """
+
+    run_id: str
+    created: float
+    updated: float
+    status: str
+    repository: str
+    label: str
+    target: str
+    request: str
+    report: str
+    intact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What became of keys that a run asked for: its own to do, done already, being done by other runs."""
+
+    mine: frozenset[str]
+    done: Mapping[str, str]
+    busy: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What went, or would go. A process is at `driven` old runs, which stayed. Sizes are bytes on disk."""
+
+    runs: int
+    analyses: int
+    driven: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a full check saw. `unsealed` counts rows that are not believed; they do no harm."""
+
+    runs: int
+    analyses: int
+    unsealed: int
+    problems: tuple[str, ...]
