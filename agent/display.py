@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # Whole categories: C0, DEL and C1 (Cc), bidi controls, zero-width and tag characters (Cf), surrogates (Cs),
 # line and paragraph separators (Zl, Zp).
@@ -59,6 +59,20 @@ def terminal_text(text: str) -> str:
 def inline(text: str) -> str:
     """As `terminal_text`, on one line: runs of newlines and tabs become one space."""
     return terminal_text(re.sub(r"[\r\n\t]+", " ", text))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns of equal width; a Chinese character takes two cells."""
+    from rich.cells import cell_len
+
+    cells = [[inline(cell) for cell in row] for row in rows]  # before the widths are taken
+    widths = [max(cell_len(row[at]) for row in cells) for at in range(len(cells[0]))]
+    return [
+        "  ".join(
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def path_text(text: str) -> str:

@@ -33,6 +33,7 @@ from review_agent.tools.download import amount
 from review_agent.tools.hardware import Hardware, detect
 
 if TYPE_CHECKING:
+    from review_agent.checkpoints.rows import Checked
     from review_agent.tools.catalog import CatalogModel
 
 RUN_SECONDS = 10  # for choosing as a run does; a run itself waits longer
@@ -68,7 +69,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """`git` is '' when it is missing. `free` is disk space beside the store, in bytes."""
+    """`git` is '' when it is missing. `free` is disk space beside the store, in bytes.
+
+    `checked` is what a full check of the store saw; None = none was asked for, or there is nothing to check.
+    """
 
     version: str
     python: str
@@ -78,8 +82,10 @@ class System:
     config_exists: bool
     store: str
     store_enabled: bool
+    store_exists: bool
     store_usable: bool
     free: int
+    checked: Checked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,13 @@ class Diagnosis:
     problems: tuple[Problem, ...]
 
     @property
-    def ok(self) -> bool:
+    def ready(self) -> bool:
+        """Whether a run is possible."""
         return not any(problem.blocking for problem in self.problems)
+
+    @property
+    def ok(self) -> bool:
+        return self.ready and (self.system.checked is None or self.system.checked.sound)
 
 
 async def diagnose(
@@ -104,11 +115,15 @@ async def diagnose(
     user_file: Path,
     places: Sequence[Place] = PLACES,
     hardware: Hardware | None = None,
+    verify: bool = False,
 ) -> Diagnosis:
-    """Look at everything once. Raises nothing a user could cause; asks loopback and trusted hosts only."""
+    """Look at everything once. Raises nothing a user could cause; asks loopback and trusted hosts only.
+
+    With `verify` the whole store is read. It is neither made nor changed.
+    """
     here = hardware or detect()
     settings, problems = _settings(environ, user_file)
-    system, found = _system(settings, user_file)
+    system, found = _system(settings, user_file, environ if verify else None)
     problems += found
     wanted = places_of(settings, environ, places)
     own = next((place.url for place in wanted if place.own), "")
@@ -148,7 +163,11 @@ def _settings(environ: Mapping[str, str], user_file: Path) -> tuple[Settings, li
 # --- this installation ---
 
 
-def _system(settings: Settings, user_file: Path) -> tuple[System, list[Problem]]:
+def _system(
+    settings: Settings, user_file: Path, verifying: Mapping[str, str] | None
+) -> tuple[System, list[Problem]]:
+    """`verifying` is the environment of a full check of the store, None = there is to be none."""
+    from review_agent.checkpoints.inspection import trouble
     from review_agent.checkpoints.store import default_path
 
     path = default_path(settings.checkpoint_path)
@@ -158,9 +177,14 @@ def _system(settings: Settings, user_file: Path) -> tuple[System, list[Problem]]
         git = _git_version()
     except GitError as exc:
         problems.append(Problem(exc, blocking=True))
-    unusable = _store_trouble(path) if settings.checkpoint_enabled else None
-    if unusable is not None:
-        problems.append(Problem(unusable, blocking=True))
+    fault = trouble(path) if settings.checkpoint_enabled else None
+    usable = fault is None or fault.key == "store_is_damaged"  # a run sets that one aside
+    checked: Checked | None = None
+    if fault is None and settings.checkpoint_enabled and verifying is not None:
+        checked, found = _verified(path, verifying)
+        problems += found
+    elif fault is not None:
+        problems.append(Problem(fault, blocking=not usable))
     free = _free(path)
     if free is not None and free < LOW_DISK:
         problems.append(
@@ -175,8 +199,10 @@ def _system(settings: Settings, user_file: Path) -> tuple[System, list[Problem]]
         config_exists=user_file.exists(),
         store=str(path),
         store_enabled=settings.checkpoint_enabled,
-        store_usable=unusable is None,
+        store_exists=path.is_file(),
+        store_usable=usable,
         free=free or 0,
+        checked=checked,
     )
     return system, problems
 
@@ -192,14 +218,23 @@ def _git_version() -> str:
     return said.strip().removeprefix("git version ")
 
 
-def _store_trouble(path: Path) -> StoreError | None:
-    from review_agent.checkpoints.store import Store
+def _verified(path: Path, environ: Mapping[str, str]) -> tuple[Checked | None, list[Problem]]:
+    from review_agent.checkpoints.inspection import damaged, inspect
+    from review_agent.checkpoints.store import state_folder
 
+    if not path.exists():
+        return None, []
     try:
-        Store(path).close()
+        checked = inspect(path, state_folder(), environ.get("REVIEW_AGENT_CACHE_KEY", ""))
     except StoreError as exc:
-        return exc
-    return None
+        return None, [Problem(exc, blocking=True)]
+    problems: list[Problem] = []
+    if checked.problems:
+        problems.append(Problem(damaged(path, checked.problems[0]), blocking=False))
+    if checked.unsealed:
+        unsealed = ReviewError("doctor_problems.store_unsealed", path=str(path), count=checked.unsealed)
+        problems.append(Problem(unsealed, blocking=False))
+    return checked, problems
 
 
 def _free(path: Path) -> int | None:

@@ -49,7 +49,13 @@ class Pruned:
 class Checked:
     """What a full check saw. `unsealed` counts rows that are not believed; they do no harm."""
 
-    runs: int
-    analyses: int
-    unsealed: int
-    problems: tuple[str, ...]
+    runs: int = 0
+    analyses: int = 0
+    memos: int = 0
+    egress: int = 0
+    unsealed: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        return not self.unsealed and not self.problems

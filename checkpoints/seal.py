@@ -47,13 +47,27 @@ def load_seals(folder: Path, shared: str = "") -> Seals:
 
     Raises StoreError when there is neither and none can be written.
     """
-    given = [hashlib.sha256(b"review-agent cache key\0" + shared.encode()).digest()] if shared else []
+    given = [_shared_key(shared)] if shared else []
     try:
         return Seals([*given, _own_key(folder / "seal.key")])
     except StoreError:
         if not given:
             raise
         return Seals(given)  # a machine of a CI may have no state folder
+
+
+def known_seals(folder: Path, shared: str = "") -> Seals:
+    """As `load_seals`, but makes no key: without one, no seal holds, and none can be set."""
+    given = [_shared_key(shared)] if shared else []
+    try:
+        own = _read(folder / "seal.key")
+    except OSError:
+        own = b""
+    return Seals([*given, own] if len(own) == KEY_BYTES else given)
+
+
+def _shared_key(text: str) -> bytes:
+    return hashlib.sha256(b"review-agent cache key\0" + text.encode()).digest()
 
 
 def _own_key(path: Path) -> bytes:

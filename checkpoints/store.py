@@ -18,6 +18,7 @@ from typing import Any, Self
 from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.database import VERSION, Connect, Database
 from review_agent.checkpoints.faultpoint import faultpoint
+from review_agent.checkpoints.inspection import examine
 from review_agent.checkpoints.locks import RunLocks
 from review_agent.checkpoints.rows import Checked, Claimed, Pruned, RunRow
 from review_agent.checkpoints.seal import Seals, load_seals
@@ -318,19 +319,7 @@ class Store:
 
     def check(self) -> Checked:
         """Read everything: the file's structure, and every seal."""
-        problems = self._db.problems()
-        unsealed = 0
-        counts = {"runs": 0, "analyses": 0}
-        for table in ("analyses", "memos"):
-            for key, payload, seal in self._db.read(f"SELECT key, payload, seal FROM {table}"):  # noqa: S608
-                counts[table] = counts.get(table, 0) + 1
-                unsealed += not self._seals.holds(str(seal), table, str(key), str(payload))
-        for row in self._db.read(f"SELECT {_RUN_COLUMNS} FROM runs"):  # noqa: S608
-            counts["runs"] += 1
-            unsealed += not self._run_row(row).intact
-        for run_id, number, text, seal in self._db.read("SELECT run_id, number, row, seal FROM egress"):
-            unsealed += not self._seals.holds(str(seal), "egress", str(run_id), number, str(text))
-        return Checked(counts["runs"], counts["analyses"], unsealed, tuple(problems))
+        return examine(self._db.connection, self._seals)
 
     def _seal_first_version(self) -> None:
         """Version 1 had no seals. In the user's own state folder its rows are believed, once."""

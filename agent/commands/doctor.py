@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from review_agent.agent.cli import make_command
+from review_agent.agent.commands.doctor_store import check_json, check_lines
 from review_agent.agent.wording import sentence
 from review_agent.prompts import messages, say
 
@@ -34,12 +35,12 @@ _NEEDS_PICK = frozenset(
 
 def command(lang: str) -> click.Command:
     @click.pass_obj
-    def doctor(environ: Mapping[str, str], /, as_json: bool) -> int:
+    def doctor(environ: Mapping[str, str], /, as_json: bool, verify: bool) -> int:
         from review_agent.agent.config import user_config_file
         from review_agent.agent.display import json_text
         from review_agent.agent.doctor import diagnose
 
-        found = asyncio.run(diagnose(environ, user_file=user_config_file()))
+        found = asyncio.run(diagnose(environ, user_file=user_config_file(), verify=verify))
         if as_json:
             text = json.dumps(document(found, lang), ensure_ascii=False, indent=2)
             click.echo(_USERINFO.sub("***@", json_text(text)))
@@ -51,7 +52,10 @@ def command(lang: str) -> click.Command:
     return make_command(
         lang,
         "doctor",
-        [click.Option(["--json", "as_json"], is_flag=True, help=say(lang, "help", "json"))],
+        [
+            click.Option(["--verify"], is_flag=True, help=say(lang, "help", "verify")),
+            click.Option(["--json", "as_json"], is_flag=True, help=say(lang, "help", "json")),
+        ],
         doctor,
     )
 
@@ -74,7 +78,8 @@ def report(found: Diagnosis, lang: str) -> Iterator[str]:
         if lines:
             yield say(lang, "doctor", title, count=len(found.problems))
             yield from (inline(_USERINFO.sub("***@", f"  {line}")) for line in lines)
-    yield say(lang, "doctor", "ready" if found.ok else "not_ready")
+    end = "ready" if found.ok else "ready_but_store" if found.ready else "not_ready"
+    yield say(lang, "doctor", end)
 
 
 def _system_lines(found: Diagnosis, lang: str) -> list[str]:
@@ -83,7 +88,8 @@ def _system_lines(found: Diagnosis, lang: str) -> list[str]:
     system = found.system
     broken = any(problem.error.fields.get("file") == system.config_file for problem in found.problems)
     config = "config_broken" if broken else "config" if system.config_exists else "config_absent"
-    usable = "store" if system.store_usable else "store_broken"
+    there = "store" if system.store_exists else "store_absent"
+    usable = there if system.store_usable else "store_broken"
     return [
         say(
             lang,
@@ -102,6 +108,7 @@ def _system_lines(found: Diagnosis, lang: str) -> list[str]:
             path=system.store,
             free=amount(system.free),
         ),
+        *check_lines(system.checked, lang),
         _hardware_line(found.hardware, lang),
     ]
 
@@ -295,20 +302,9 @@ def _name(engine: Found, lang: str) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], lang: str) -> list[str]:
-    """Columns of equal width; a Chinese character takes two cells."""
-    from rich.cells import cell_len
+    from review_agent.agent.display import aligned
 
-    from review_agent.agent.display import inline  # before the widths are taken
-
-    cells = [[say(lang, "doctor", f"col_{name}") for name in columns]]
-    cells += [[inline(cell) for cell in row] for row in rows]
-    widths = [max(cell_len(row[at]) for row in cells) for at in range(len(columns))]
-    return [
-        "  ".join(
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+    return aligned([[say(lang, "doctor", f"col_{name}") for name in columns], *rows])
 
 
 # --- for programs ---
@@ -330,8 +326,10 @@ def document(found: Diagnosis, lang: str) -> dict[str, object]:
         "store": {
             "path": system.store,
             "enabled": system.store_enabled,
+            "exists": system.store_exists,
             "usable": system.store_usable,
             "free": system.free,
+            "check": check_json(system.checked),
         },
         "hardware": _hardware_json(found.hardware),
         "engines": [_engine_json(engine, found, lang) for engine in found.engines],

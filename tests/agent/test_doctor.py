@@ -455,7 +455,7 @@ SERVER = "http://127.0.0.1:1"
 ERRORS = [
     *(ReviewError(f"doctor_problems.{key}") for key in messages("en")["doctor_problems"]),
     *(ReviewError(f"errors_config.{key}", file="F", name="n") for key in messages("en")["errors_config"]),
-    *(ReviewError(key, path="P") for key in ("git_missing", "git_failed", "store_unusable", "store_newer", "bad_url")),
+    *(ReviewError(key, path="P") for key in ("git_missing", "git_failed", "store_unusable", "store_newer", "store_is_damaged", "bad_url")),
     *(ModelUnavailable(key, url=SERVER) for key in ("no_engine", "engine_unavailable", "embedded_not_installed")),
     *(ModelMissing(key, url=SERVER) for key in ("no_own_model", "no_usable_model", "model_missing", "model_cannot_chat", "model_or_path_missing")),
     *(ModelMissing(f"errors_models.{key}", model="m") for key in ("model_not_stored", "model_file_missing", "gguf_unreadable")),
