@@ -10,6 +10,7 @@ from pathlib import Path
 
 from review_agent.agent.errors import StoreError
 
+_PATIENCE = 0.3  # seconds; longer than somebody takes to look whether a run is held
 _TIDY_AFTER = 3600.0  # seconds; a younger file may belong to a run that is about to lock it
 
 
@@ -25,7 +26,7 @@ class RunLocks:
         path = self._path(run_id)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock(path, blocking=False)
+            lock = FileLock(path, timeout=_PATIENCE)
             lock.acquire()
         except Timeout as exc:
             raise StoreError("run_busy", run=run_id, pid=self.driver(run_id) or "?") from exc
@@ -36,10 +37,11 @@ class RunLocks:
                 path.with_suffix(".pid").write_text(str(os.getpid()), encoding="ascii")
             yield
         finally:
-            lock.release()
+            # Before it is let go: behind that, the file may be another's already.
             for name in (path.with_suffix(".pid"), path):
                 with suppress(OSError):
                     name.unlink()
+            lock.release()
 
     def held(self, run_id: str) -> bool:
         """Whether a living process drives a run: this one too."""
@@ -65,11 +67,14 @@ class RunLocks:
 
     def tidy(self) -> None:
         """Remove files of runs that nobody drives."""
-        with suppress(OSError):
-            for path in self._folder.glob("*.lock"):
-                if time.time() - path.stat().st_mtime > _TIDY_AFTER and not self.held(path.stem):
-                    path.unlink()
-                    path.with_suffix(".pid").unlink(missing_ok=True)
+        from filelock import FileLock, Timeout
+
+        for path in self._folder.glob("*.lock"):
+            with suppress(OSError, Timeout):
+                if time.time() - path.stat().st_mtime > _TIDY_AFTER:
+                    with FileLock(path, blocking=False):
+                        path.with_suffix(".pid").unlink(missing_ok=True)
+                        path.unlink()
 
     def _path(self, run_id: str) -> Path:
         safe = "".join(char if char.isalnum() or char in "-_" else "_" for char in run_id)
