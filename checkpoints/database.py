@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -56,6 +57,7 @@ _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav", "ceph", "glusterfs"}
     | {"lustre", "gpfs", "beegfs", "ocfs2", "vboxsf", "drvfs"}
 )
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how spaces and the like stand in mountinfo
 
 Connect = Callable[..., sqlite3.Connection]
 
@@ -63,12 +65,19 @@ Connect = Callable[..., sqlite3.Connection]
 class Database:
     """An open database. Errors of SQLite come out as StoreError; a damaged file is set aside and made anew.
 
-    `connect` stands for `sqlite3.connect`, so that a test can make any statement fail. `set_aside` names the
+    `connect` stands for `sqlite3.connect`, so that a test can make any statement fail. `remote` says whether
+    a path lies where several machines can meet. `set_aside` names the
     file that a damaged one was renamed to. `upgraded_from` is the version that was found, 0 for a new file.
     """
 
-    def __init__(self, path: Path, connect: Connect = sqlite3.connect) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connect: Connect = sqlite3.connect,
+        remote: Callable[[Path], bool] | None = None,
+    ) -> None:
         self.path = path
+        self._remote = remote or on_network
         self.set_aside: Path | None = None
         self.upgraded_from = VERSION
         self._connector = connect
@@ -194,7 +203,7 @@ class Database:
                 os.chmod(self.path, 0o600)
                 # A byte that is not UTF-8 spoils one row, not the whole store.
                 db.text_factory = lambda data: data.decode("utf-8", "replace")
-                _set_journal(db, "TRUNCATE" if on_network(self.path) else "WAL")
+                _set_journal(db, "TRUNCATE" if self._remote(self.path) else "WAL")
                 db.execute("PRAGMA synchronous=FULL")
                 self._migrate(db)
                 db.execute(f"SELECT 1 FROM {', '.join(_TABLES)} LIMIT 0")  # noqa: S608 - else it is another's
@@ -291,7 +300,7 @@ def on_network(path: Path, mounts: str | None = None) -> bool:
         if not sys.platform.startswith("linux"):
             return _on_network_elsewhere(path)
         try:
-            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return False
     real = os.path.realpath(path)
@@ -301,7 +310,7 @@ def on_network(path: Path, mounts: str | None = None) -> bool:
         fields = before.split(" ")
         if not dash or len(fields) < 5:
             continue
-        point = fields[4].encode().decode("unicode_escape", "replace").rstrip("/")
+        point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]).rstrip("/")
         if (real == point or real.startswith(f"{point}/")) and len(point) >= len(best):
             best, kind = point, after.split(" ", 1)[0]
     return _is_network(kind)
