@@ -148,9 +148,11 @@ class Store:
         return row
 
     def _run_row(self, row: tuple[Any, ...]) -> RunRow:
-        run_id, created, updated, status, *texts, seal = row
-        repository, label, target, request, report = map(str, texts)
-        intact = self._seals.holds(str(seal), "runs", run_id, status, *texts)
+        """A damaged row may hold anything, in any column."""
+        created, updated = (value if isinstance(value, float) else 0.0 for value in row[1:3])
+        run_id, status, *texts, seal = (str(value) for value in (row[0], *row[3:]))
+        intact = self._seals.holds(seal, "runs", run_id, status, *texts)
+        repository, label, target, request, report = texts
         return RunRow(run_id, created, updated, status, repository, label, target, request, report, intact)
 
     # --- analyses ---
