@@ -191,7 +191,7 @@ def every_step(folder: Path, errors: tuple[str, ...] = tuple(ERRORS), stride: in
         for lasting, done in ((False, False), (True, False), (False, True)):
             if name == "malformed" and lasting:
                 continue  # that is what damage looks like, see damage.py
-            for at in range(1, MOST, stride):
+            for at in range(1 + stride // 2, MOST, stride):
                 path = folder / f"{name}-{lasting}-{done}-{at}" / "store"
                 failing = Failing(ERRORS[name], at, lasting, done)
                 seen, problems = broken_session(path, failing, on=not lasting)

@@ -175,7 +175,9 @@ def fresh(bench: Bench, unbroken: str) -> Tally:
     tally.expect("接着未完成的运行" not in done.stderr.decode(), "goes on all the same")
     tally.expect(json.loads(bench.out.read_text("utf-8"))["run_id"] != running.run_id, "the same run")
     tally.expect(set().union(*bench.asked(made)) == set(bench.marks().values()), "not everything was asked")
-    own = bench.report().replace("示例问题：m04.py", "示例问题：m01.py")  # equal code, asked for by itself here
+    own = bench.report().replace(
+        "示例问题：m04.py", "示例问题：m01.py"
+    )  # equal code, asked for by itself here
     tally.expect(own == unbroken, "another report")
     return _named(tally, "fresh")
 

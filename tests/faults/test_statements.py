@@ -9,10 +9,10 @@ import statements
 
 
 @pytest.mark.parametrize(
-    ("error", "stride"), [("io", 1), ("full", 7), ("busy", 7), ("malformed", 3), ("os", 5)]
+    ("error", "stride"), [("io", 3), ("full", 7), ("busy", 7), ("malformed", 5), ("os", 5)]
 )
 def test_an_error_at_every_statement(tmp_path: Path, error: str, stride: int) -> None:
     found = statements.every_step(tmp_path, (error,), stride)
     assert found.problems == []
-    assert found.cases * stride > 300
+    assert found.cases * stride > 300  # about 200 steps, failing in two or three ways
     assert found.seen["acknowledged"] > found.cases
