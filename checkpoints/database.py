@@ -66,8 +66,8 @@ class Database:
     """An open database. Errors of SQLite come out as StoreError; a damaged file is set aside and made anew.
 
     `connect` stands for `sqlite3.connect`, so that a test can make any statement fail. `remote` says whether
-    a path lies where several machines can meet. `set_aside` names the
-    file that a damaged one was renamed to. `upgraded_from` is the version that was found, 0 for a new file.
+    a path lies where several machines can meet. `upgrade` is called in the transaction that upgrades a
+    file of version 1. `set_aside` names the file that a damaged one was renamed to.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class Database:
         path: Path,
         connect: Connect = sqlite3.connect,
         remote: Callable[[Path], bool] | None = None,
+        upgrade: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
         self.path = path
         self._remote = remote or on_network
+        self._upgrade = upgrade
         self.set_aside: Path | None = None
-        self.upgraded_from = VERSION
         self._connector = connect
         self._db = self._open()
 
@@ -235,9 +236,10 @@ class Database:
         steps = {0: (*_TABLES.values(), *_INDEXES), 1: _FROM_1}.get(found, ())
         for statement in steps:
             db.execute(statement)
+        if found == 1 and self._upgrade is not None:
+            self._upgrade(db)
         db.execute(f"PRAGMA user_version={VERSION}")
         db.execute("COMMIT")
-        self.upgraded_from = found
 
     def _rename(self) -> None:
         """A bad file is renamed, never deleted."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,12 +43,12 @@ class Store:
     ) -> None:
         self.path = path
         home = home if home is not None else path.parent
-        self._db = Database(path, connect)
+        # Called late, so that a place that cannot hold a store is what is complained of.
+        self._load_seals: Callable[[], Seals] = partial(load_seals, home, cache_key)
+        self._db = Database(path, connect, upgrade=self._seal_first_version if path.parent == home else None)
         try:
-            self._seals: Seals = load_seals(home, cache_key)
+            self._seals: Seals = self._load_seals()
             self.locks = RunLocks(path.with_name("locks"))
-            if self._db.upgraded_from == 1 and path.parent == home:
-                self._seal_first_version()
         except BaseException:
             self._db.close()
             raise
@@ -163,7 +164,7 @@ class Store:
         faultpoint("unit_begin")
         with self._db.transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO analyses (key, created, used, payload, seal) VALUES (?, ?, ?, ?, ?)",
                 (key, now, now, payload, self._seals.mark("analyses", key, payload)),
             )
             db.execute(
@@ -323,20 +324,16 @@ class Store:
         """Read everything: the file's structure, and every seal."""
         return examine(self._db.connection, self._seals)
 
-    def _seal_first_version(self) -> None:
+    def _seal_first_version(self, db: sqlite3.Connection) -> None:
         """Version 1 had no seals. In the user's own state folder its rows are believed, once."""
-        rows = self._db.read("SELECT key, payload FROM analyses WHERE seal=''")
-        runs = self._db.read(f"SELECT {_RUN_COLUMNS} FROM runs WHERE seal=''")  # noqa: S608
-        with self._db.transaction() as db:
-            db.executemany(
-                "UPDATE analyses SET seal=? WHERE key=?",
-                [(self._seals.mark("analyses", str(key), str(payload)), key) for key, payload in rows],
-            )
-            for row in runs:
-                run_id, _, _, status, *rest = (str(value) for value in row[:-1])
-                db.execute(
-                    "UPDATE runs SET seal=? WHERE run_id=?", (self._run_seal(run_id, status, *rest), run_id)
-                )
+        self._seals = self._load_seals()
+        for key, payload in db.execute("SELECT key, payload FROM analyses").fetchall():
+            seal = self._seals.mark("analyses", str(key), str(payload))
+            db.execute("UPDATE analyses SET seal=? WHERE key=?", (seal, key))
+        for row in db.execute(f"SELECT {_RUN_COLUMNS} FROM runs").fetchall():  # noqa: S608
+            run_id, _, _, status, *rest = (str(value) for value in row[:-1])
+            seal = self._run_seal(run_id, status, *rest)
+            db.execute("UPDATE runs SET seal=? WHERE run_id=?", (seal, run_id))
 
 
 def _parts(keys: Sequence[str]) -> Iterable[Sequence[str]]:
