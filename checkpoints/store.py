@@ -307,7 +307,10 @@ class Store:
     def _forget(self, db: sqlite3.Connection, before: float, size: int) -> Pruned:
         rows = [str(row[0]) for row in db.execute("SELECT run_id FROM runs WHERE updated<?", (before,))]
         old = [run_id for run_id in rows if not self.locks.held(run_id)]
-        for part in _parts(old):
+        # Units of runs without a row: the store was set aside under a run that died later.
+        sql = "SELECT DISTINCT run_id FROM run_units WHERE run_id NOT IN (SELECT run_id FROM runs)"
+        lost = [str(row[0]) for row in db.execute(sql) if not self.locks.held(str(row[0]))]
+        for part in _parts([*old, *lost]):
             for table in ("runs", "run_units", "egress"):
                 db.execute(f"DELETE FROM {table} WHERE run_id IN ({_marks(part)})", part)  # noqa: S608
         gone = db.execute(
