@@ -50,7 +50,8 @@ def reviews(bench: Bench, unbroken: str, *, kill: bool) -> Tally:
     tally.expect(asked.keys() == set(marks.values()), "a unit was never asked for")
     stored = bench.stored()
     tally.problems += [f"store: {problem}" for problem in stored.problems]
-    tally.expect(stored.units.keys() == marks.keys(), "a unit is not stored")
+    # Of two files with equal code, one may have been known before any run came to it.
+    tally.expect({marks[path] for path in stored.units} == set(marks.values()), "a unit is not stored")
     known = set().union(*(acknowledged(text) for text in said))
     tally.expect(known <= stored.units.keys(), "a unit that was shown is not stored")
     tally.seen["requests"] += len(bench.asked(made))

@@ -93,6 +93,9 @@ class _Cursor:
     def rowcount(self) -> int:
         return self.real.rowcount
 
+    def __iter__(self) -> Any:
+        return iter(self.fetchall())
+
     def fetchall(self) -> Any:
         return self.failing.step(self.real.fetchall)
 
