@@ -247,7 +247,9 @@ class Store:
     def note_egress(self, run_id: str, rows: Sequence[str]) -> None:
         """Written down before it is sent. `rows` are the caller's JSON."""
         with self._db.transaction() as db:
-            last = db.execute("SELECT max(number) FROM egress WHERE run_id=?", (run_id,)).fetchone()[0] or 0
+            # A damaged number may be no number.
+            sql = "SELECT max(CAST(number AS INTEGER)) FROM egress WHERE run_id=?"
+            last = db.execute(sql, (run_id,)).fetchone()[0] or 0
             for number, row in enumerate(rows, start=last + 1):
                 seal = self._seals.mark("egress", run_id, number, row)
                 db.execute("INSERT INTO egress VALUES (?, ?, ?, ?)", (run_id, number, row, seal))

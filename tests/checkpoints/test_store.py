@@ -221,6 +221,39 @@ def test_one_unreadable_row_does_not_spoil_the_store(path: Path) -> None:
     assert found == {"key0": "payload " * 60, "key2": "payload " * 60}
 
 
+def test_values_of_other_types_spoil_nothing(path: Path) -> None:
+    """Flipped bits, and files that somebody planted, do not keep to the types of the columns."""
+    filled(path, 3)
+    with Store(path) as store:
+        store.memorise({"m": "memo"})
+        store.note_egress("20260101-000000-aaaaaa", ["row"])
+    db = sqlite3.connect(path)
+    db.executescript(
+        "PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql=replace(sql, 'STRICT', '') WHERE "
+        "name IN ('runs', 'analyses'); UPDATE sqlite_schema SET sql=replace(sql, 'STRICT,', '') WHERE "
+        "name='egress'; UPDATE sqlite_schema SET sql=replace(sql, 'STRICT,', '') WHERE name='memos';"
+    )
+    db.close()
+    db = sqlite3.connect(path)
+    db.execute("UPDATE runs SET created=x'ff', updated='x', label=x'00ff', seal=x'ff'")
+    db.execute("UPDATE analyses SET payload=x'ff', used='x', seal=7.5 WHERE key='key1'")
+    db.execute("UPDATE memos SET payload=x'ff'")
+    db.execute("UPDATE egress SET number='many', row=x'ff'")
+    db.commit()
+    db.close()
+    with Store(path) as store:
+        (row,) = store.runs()
+        assert (row.created, row.updated, row.intact) == (0.0, 0.0, False)
+        assert store.unfinished("/repo", "") == []
+        assert sorted(store.analyses(["key0", "key1", "key2"])) == ["key0", "key2"]
+        assert store.memos(["m"]) == {}
+        assert store.egress(row.run_id)[1] is False
+        store.note_egress(row.run_id, ["another"])
+        assert store.check().unsealed == 4
+        store.used(["key1"])
+        store.prune(0)
+
+
 # --- processes ---
 
 WRITE = """
