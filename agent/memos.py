@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from review_agent.agent.errors import StoreError
 from review_agent.agent.models import Finding, SourceFile, Symbol
+from review_agent.agent.version import __version__
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -167,7 +168,7 @@ def code_digest() -> str:
             data = entry.read_bytes()
             digest.update(f"{entry.name}:{len(data)}:".encode() + data)
     parsers = [f"{name} {version(name)}" for name in _COMPUTE]
-    digest.update("\n".join([sys.version, *parsers]).encode())
+    digest.update("\n".join([__version__, sys.version, *parsers]).encode())
     return digest.hexdigest()
 
 

@@ -109,7 +109,6 @@ def _opened(path: Path) -> sqlite3.Connection:
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"
     db = sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
     db.text_factory = lambda data: data.decode("utf-8", "replace")
-    db.execute("PRAGMA query_only=ON")
     return db
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.inspection import inspect, trouble
 from review_agent.checkpoints.rows import Checked
 from review_agent.checkpoints.store import VERSION, Store
@@ -113,6 +114,12 @@ def test_a_newer_store(path: Path) -> None:
 @pytest.mark.parametrize("name", ["store", "deep/er/store"])
 def test_where_there_is_none_none_is_made(tmp_path: Path, name: str) -> None:
     assert trouble(tmp_path / name) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_made_where_nothing_is_to_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="store_unusable"):
+        inspect(tmp_path / "store", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.locks import RunLocks
@@ -82,24 +83,15 @@ def test_the_lock_of_a_dead_process_is_taken_over(locks: RunLocks, tmp_path: Pat
 
 
 def test_a_look_at_a_run_does_not_keep_it_from_being_driven(locks: RunLocks, tmp_path: Path) -> None:
+    """Whoever asks `held` has the lock for a moment."""
     (tmp_path / "locks").mkdir()
-    (tmp_path / "locks" / "r.lock").touch()
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.is_set():
-            locks.held("r")
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        for _ in range(30):
-            with locks.hold("r"):
-                pass
-            (tmp_path / "locks" / "r.lock").touch()
-    finally:
-        stop.set()
-        thread.join()
+    looking = FileLock(tmp_path / "locks" / "r.lock", thread_local=False)
+    looking.acquire()
+    timer = threading.Timer(0.1, looking.release)
+    timer.start()
+    with locks.hold("r"):
+        assert locks.driver("r") == os.getpid()
+    timer.join()
 
 
 def test_a_pid_that_cannot_be_read_is_unknown(locks: RunLocks, tmp_path: Path) -> None:

@@ -52,6 +52,18 @@ def test_a_second_run_asks_nothing_and_says_the_same(cli: Cli, start_server: Sta
     assert first["findings"] != []
 
 
+def test_what_is_used_again_is_not_old(cli: Cli, start_server: Start, repo: Repo) -> None:
+    server = start_server()
+    review(cli, server, repo)
+    with sqlite3.connect(store_of(cli)) as db:
+        db.execute("UPDATE analyses SET used=1")
+        db.execute("UPDATE runs SET updated=1")
+    db.close()
+    review(cli, server, repo)
+    done = cli.run("runs", "prune")
+    assert "1 次运行、0 个单元" in done.stdout.decode()
+
+
 def test_only_the_changed_file_is_sent(cli: Cli, start_server: Start, repo: Repo) -> None:
     server = start_server(review="*")
     review(cli, server, repo)
