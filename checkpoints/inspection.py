@@ -18,6 +18,8 @@ from review_agent.checkpoints.seal import Seals, known_seals
 
 _WAIT_SECONDS = 5.0
 _PROBLEMS = 20
+# A damaged schema that is not UTF-8 makes Python raise the last one in the place of SQLite's own.
+_FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError)
 # What a seal covers, by table: the columns in their order, the seal last.
 SEALED = {
     "runs": "run_id, status, repository, label, target, request, report, seal",
@@ -86,7 +88,7 @@ def examine(db: sqlite3.Connection, seals: Seals) -> Checked:
             for *values, seal in _each(db, f"SELECT {columns} FROM {table}"):  # noqa: S608 - from the table above
                 counts[table] += 1
                 unsealed += not seals.holds(str(seal), table, *values)
-        except sqlite3.DatabaseError as exc:
+        except _FAULTS as exc:
             problems.append(f"{table}: {exc}")
     return Checked(**counts, unsealed=unsealed, problems=tuple(problems[:_PROBLEMS]))
 
@@ -95,7 +97,7 @@ def structure(db: sqlite3.Connection) -> list[str]:
     """What SQLite's own integrity check finds; [] when all is well."""
     try:
         rows = db.execute(f"PRAGMA integrity_check({_PROBLEMS})").fetchall()
-    except sqlite3.DatabaseError as exc:
+    except _FAULTS as exc:
         return [str(exc)]
     return [str(row[0]) for row in rows if row[0] != "ok"]
 
