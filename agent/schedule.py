@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from review_agent.agent.errors import Stopped
 from review_agent.agent.models import Analysis, ReviewUnit
@@ -32,9 +33,9 @@ class Gauge:
     def __post_init__(self) -> None:
         self.allowed = self.fixed or 1
 
-    def finished(self, seconds: float, in_flight: int) -> None:
-        """`seconds` should be for requests of equal size."""
-        if self.fixed or self._settled or in_flight < self.allowed:
+    def finished(self, seconds: float, in_flight: int, *, of_server: bool = True) -> None:
+        """`seconds` should be for requests of equal size. What another run did says nothing of the server."""
+        if self.fixed or self._settled or in_flight < self.allowed or not of_server:
             return
         self._seen.append(seconds)
         late = self._seen[self.allowed // 2 :]  # the first ones to end did not meet the full number
@@ -75,10 +76,7 @@ async def run_requests(
     try:
         while (waiting or running or later) and not reason:
             if not waiting and not running:
-                pause = LATER_SECONDS if deadline is None else min(LATER_SECONDS, deadline - loop.time())
-                await asyncio.wait({stopper}, timeout=max(0.0, pause))
-                if stopper.done() or (deadline is not None and loop.time() >= deadline):
-                    reason = "interrupted" if stopper.done() else "limit_max_seconds"
+                if reason := await _pause(stopper, deadline):
                     break
                 waiting.extend(later)
                 later = []
@@ -96,17 +94,16 @@ async def run_requests(
                 except Stopped as exc:
                     reason = exc.key
                     continue
-                answered = {(analysis.unit.path, analysis.unit.index) for analysis in analyses}
-                rest = tuple(unit for unit in request if (unit.path, unit.index) not in answered)
+                answered, rest = _parted(request, analyses)
                 if rest:
                     later.append(rest)
-                    if not analyses:
-                        continue
-                    request = tuple(unit for unit in request if unit not in rest)
+                if not answered:
+                    continue
                 seconds = loop.time() - started
                 # Part of the time goes with the size, part does not; half and half is never far off.
-                gauge.finished(2 * seconds / (1 + _tokens(request) / max(1.0, usual)), in_flight)
-                done(request, analyses, seconds)
+                even = 2 * seconds / (1 + _tokens(answered) / max(1.0, usual))
+                gauge.finished(even, in_flight, of_server=not all(one.cached for one in analyses))
+                done(answered, analyses, seconds)
             if stopper.done():
                 reason = "interrupted"
             elif not ended and not reason:
@@ -117,6 +114,23 @@ async def run_requests(
             task.cancel()
         await asyncio.gather(stopper, *running, return_exceptions=True)
     return reason
+
+
+async def _pause(stopper: asyncio.Task[Literal[True]], deadline: float | None) -> str:
+    """Wait a little; why the run must end now, if it must."""
+    now = asyncio.get_running_loop().time()
+    left = LATER_SECONDS if deadline is None else min(LATER_SECONDS, max(0.0, deadline - now))
+    await asyncio.wait({stopper}, timeout=left)
+    if stopper.done():
+        return "interrupted"
+    return "limit_max_seconds" if deadline is not None and now + left >= deadline else ""
+
+
+def _parted(request: Request, analyses: Sequence[Analysis]) -> tuple[Request, Request]:
+    """The units of a request that were answered, and the others."""
+    spots = {(analysis.unit.path, analysis.unit.index) for analysis in analyses}
+    answered = tuple(unit for unit in request if (unit.path, unit.index) in spots)
+    return answered, tuple(unit for unit in request if (unit.path, unit.index) not in spots)
 
 
 def _tokens(request: Request) -> int:
