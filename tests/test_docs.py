@@ -12,7 +12,8 @@ import pytest
 from review_agent.agent.cli import Root
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("docs/engines/*.md"), ROOT / "docs" / "local-only.md", *ROOT.glob("README*.md")])
+OTHERS = [ROOT / "docs" / f"{name}.md" for name in ("checkpoints", "commands", "local-only")]
+PAGES = sorted([*ROOT.glob("docs/engines/*.md"), *OTHERS, *ROOT.glob("README*.md")])
 PROGRAM = "review-agent"
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.M | re.S)
 _INLINE = re.compile(r"`([^`\n]+)`")
