@@ -21,7 +21,7 @@ def apart(tmp_path: Path) -> Repo:
 def allow(cli: Cli, folder: Path) -> None:
     file = cli.home / "config" / "review-agent" / "config.toml"
     file.parent.mkdir(parents=True)
-    file.write_text(f"allowed_directories = [{json.dumps(str(folder))}]\n")
+    file.write_text(f'allowed_directories = [".", {json.dumps(str(folder))}]\n')
 
 
 COMMANDS = [
@@ -41,7 +41,7 @@ def test_it_is_refused_until_the_user_allows_it(cli: Cli, apart: Repo, command: 
     where = str(apart.path.parent / "apart.git")
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (2, b"")
-    assert f"把 `{where}` 加入用户配置的 `allowed_directories`" in said
+    assert f'`allowed_directories = [".", "{where}"]`' in said
     allow(cli, Path(where))
     done = cli.run(*argv, cwd=apart.path)
     # There is no run to resume, and that is what it says then.
