@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,6 +24,7 @@ from review_agent.agent.models import (
     Note,
     Outcome,
     Report,
+    ReviewUnit,
     SourceFile,
     TrustClass,
     Usage,
@@ -32,7 +33,7 @@ from review_agent.agent.planner import Plan
 from review_agent.agent.progress import Progress
 from review_agent.agent.schedule import Gauge, Request, run_requests
 from review_agent.agent.settings import Settings
-from review_agent.agent.sharing import Desk
+from review_agent.agent.sharing import Analyze, Desk
 from review_agent.agent.target import Selection, Target
 from review_agent.agent.wording import sentence
 from review_agent.checkpoints.faultpoint import faultpoint
@@ -107,7 +108,7 @@ class Review:
         try:
             self.stopped = await run_requests(
                 plan.requests,
-                self._desk(analyzer).analyze if self._shares() else analyzer.analyze,
+                self._share(analyzer) if self._shares() else analyzer.analyze,
                 self._done,
                 gauge=Gauge(settings.concurrency),
                 stop=self.stop,
@@ -144,10 +145,19 @@ class Review:
     def _shares(self) -> bool:
         return self.store is not None and not self.fresh
 
-    def _desk(self, analyzer: Analyzer) -> Desk:
+    def _share(self, analyzer: Analyzer) -> Analyze:
         if self.store is None:
             raise ValueError("no store")
-        return Desk(self.store, self.run_id, self.plan.keys, analyzer.analyze)
+        desk = Desk(self.store, self.run_id, self.plan.keys, analyzer.analyze)
+
+        async def analyze(units: Sequence[ReviewUnit]) -> list[Analysis]:
+            try:
+                return await desk.analyze(units)
+            except StoreError as exc:
+                self._store_failed(exc)
+                raise Stopped("store_failed") from exc
+
+        return analyze
 
     def _keep_egress(self, rows: list[Egress]) -> None:
         if self.store is None:
@@ -160,8 +170,9 @@ class Review:
 
     def _store_failed(self, exc: StoreError) -> None:
         """Nothing more is asked for that could not be kept. What is known is reported all the same."""
+        if not self.store_failed:
+            self.progress.text(sentence(exc, self.settings.lang))
         self.store_failed = True
-        self.progress.text(sentence(exc, self.settings.lang))
         self.stop.set()
 
     def _complain(self, fault: EngineError) -> None:

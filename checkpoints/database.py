@@ -109,8 +109,8 @@ class Database:
         """Durable when the block has ended. Raises StoreError, and then nothing of it is there."""
         try:
             with _legible():
-                self._db.execute("BEGIN IMMEDIATE")
                 try:
+                    self._db.execute("BEGIN IMMEDIATE")
                     yield self._db
                     self._db.execute("COMMIT")
                 except BaseException:

@@ -227,7 +227,8 @@ async def _review(
         if report.coverage.files_failed and store is not None:
             if review.stopped:
                 progress.line("stopped", reason=say(settings.lang, "reasons", review.stopped))
-            progress.line("resume", command=f"review-agent resume {run_id}")
+            if not (review.store_failed and store.set_aside):  # a new store does not know the run
+                progress.line("resume", command=f"review-agent resume {run_id}")
         return caught[0] if caught else exit_code(report, settings.fail_on)
 
 
