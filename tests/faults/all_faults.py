@@ -137,6 +137,41 @@ PARTS: dict[str, tuple[str, Callable[[Path, int], Tally]]] = {
 }
 
 
+WORDS = {
+    "acknowledged": "确认过的单元",
+    "asked again": "重复请求",
+    "asked again after the kill": "被杀时在途、重新请求的单元",
+    "at a point": "死于故障点",
+    "found again": "找回的结果",
+    "header bytes": "文件头字节",
+    "kills": "kill -9",
+    "killed with all stored": "死时已全部保存",
+    "killed with none stored": "死时尚无保存",
+    "killed with some stored": "死时保存了一部分",
+    "many bytes at once": "一次多字节",
+    "opened": "打开",
+    "page bytes": "页首字节",
+    "processes that asked": "出过力的审查进程",
+    "processes that worked": "出过力的写入进程",
+    "random bytes": "随机字节",
+    "refused by SQLite": "SQLite 拒绝写入",
+    "requests": "请求",
+    "resume": "resume 启动",
+    "resume afterwards": "之后 resume",
+    "run": "run 启动",
+    "run afterwards": "之后 run",
+    "set aside": "改名保留并新建",
+    "units": "单元",
+    "units kept": "保住的单元",
+}
+
+
+def _chinese(what: str) -> str:
+    return WORDS.get(
+        what, what.replace("exit", "退出码").replace("not opened:", "未打开").replace("said", "报错")
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -151,7 +186,7 @@ def main() -> int:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
             tally = part(Path(folder), given.kills)
-        seen = "，".join(f"{what} {count}" for what, count in sorted(tally.seen.items()))
+        seen = "，".join(f"{_chinese(what)} {count}" for what, count in sorted(tally.seen.items()))
         seconds = round(time.monotonic() - started)
         print(f"| {title} | {tally.cases} | {len(tally.problems)} | {seconds} | {seen} |", flush=True)
         problems += tally.problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -10,29 +10,34 @@ from pathlib import Path
 
 from bench import Bench, Tally, acknowledged, crashes, make_bench, read_report, start, until
 
+from review_agent.checkpoints.locks import RunLocks
 from review_agent.checkpoints.store import Store
 
 PROCESSES = 8
 WAIT = 180.0
+HELD = 120.0  # seconds a request, for the one that is to die
+IN_FLIGHT = 4  # `--concurrency` of a bench, and its slots
 
 
 def reviews(bench: Bench, unbroken: str, *, kill: bool) -> Tally:
-    """Eight `run`s at once; with `kill` one of them dies when a third of the units is done."""
+    """Eight `run`s at once; with `kill` one of them dies while the others do what it is not at."""
     tally = Tally(cases=1)
     marks = bench.marks()
     made = len(bench.server.prompts())
     outs = [bench.home / f"report-{number}.json" for number in range(PROCESSES)]
     logs = [bench.home / f"log-{number}" for number in range(PROCESSES)]
-    processes = [start(bench, log, *bench.args(out=out)) for log, out in zip(logs, outs, strict=True)]
-    victims = 0
+    processes: list[subprocess.Popen[bytes]] = []
+    victims = 1 if kill else 0
     if kill:
-        until(lambda: len(bench.asked(made)) > len(marks) // 3)
-        chance = random.Random(PROCESSES)
-        order = chance.sample(range(PROCESSES), PROCESSES)
-        # One that is at work, not one that waits for the others.
-        victim = max(order, key=lambda at: len(acknowledged(logs[at].read_text("utf-8"))))
-        processes[victim].kill()
-        victims = 1
+        bench.server.configure(latency=HELD, slots=2 * IN_FLIGHT)
+    for log, out in zip(logs, outs, strict=True):
+        processes.append(start(bench, log, *bench.args(out=out)))
+        if kill and len(processes) == 1:
+            until(lambda: len(bench.asked(made)) == IN_FLIGHT)
+            bench.server.configure(latency=0.02)
+    if kill:  # all have begun, and none can end: the first one is at some of the units
+        until(lambda: len(_drivers(bench)) == PROCESSES)
+        processes[0].kill()
     codes = [process.wait(WAIT) for process in processes]
     said = [log.read_text("utf-8") for log in logs]
     for text in said:
@@ -45,20 +50,37 @@ def reviews(bench: Bench, unbroken: str, *, kill: bool) -> Tally:
     asked = Counter(mark for request in bench.asked(made) for mark in request)
     twice = {mark: times for mark, times in asked.items() if times > 1}
     # A killed process had at most as many requests in flight as `--concurrency` allows.
-    in_flight = 4 * victims * _most_in_one(bench, made)
+    in_flight = IN_FLIGHT * victims * _most_in_one(bench, made)
     tally.expect(len(twice) <= in_flight and max(asked.values()) <= 1 + victims, f"asked again: {twice}")
     tally.expect(asked.keys() == set(marks.values()), "a unit was never asked for")
     stored = bench.stored()
     tally.problems += [f"store: {problem}" for problem in stored.problems]
-    # Of two files with equal code, one may have been known before any run came to it.
-    tally.expect({marks[path] for path in stored.units} == set(marks.values()), "a unit is not stored")
-    known = set().union(*(acknowledged(text) for text in said))
-    tally.expect(known <= stored.units.keys(), "a unit that was shown is not stored")
+    kept = {
+        marks[path] for path in stored.units
+    }  # equal code that was known from the start is not noted again
+    tally.expect(kept == set(marks.values()), "a unit is not stored")
+    tally.expect(
+        kept >= {marks[path] for text in said for path in acknowledged(text)}, "shown and not stored"
+    )
     tally.seen["requests"] += len(bench.asked(made))
     tally.seen["units"] += len(asked)
     tally.seen["asked again after the kill" if kill else "asked again"] += len(twice)
     tally.seen["processes that asked"] += sum(bool(acknowledged(text)) for text in said)
     return tally
+
+
+def _drivers(bench: Bench) -> list[int]:
+    """The processes that have begun a run."""
+    locks = RunLocks(bench.state / "locks")
+    try:
+        db = sqlite3.connect(f"file:{bench.state / 'store.sqlite3'}?mode=ro", uri=True)
+        try:
+            runs = [str(row[0]) for row in db.execute("SELECT run_id FROM runs")]
+        finally:
+            db.close()
+    except sqlite3.Error:  # not there yet
+        return []
+    return [pid for pid in map(locks.driver, runs) if pid]
 
 
 def _most_in_one(bench: Bench, made: int) -> int:
@@ -67,11 +89,15 @@ def _most_in_one(bench: Bench, made: int) -> int:
 
 HAMMER = """
 import sys
+import time
 from pathlib import Path
+from review_agent.checkpoints.locks import RunLocks
 from review_agent.checkpoints.store import Store
 run, keys = sys.argv[2], [f"key{at}" for at in range(int(sys.argv[3]))]
 with Store(Path(sys.argv[1])) as store, store.locks.hold(run):
     store.start_run(run, "/repo", "tree", "{}", "target")
+    while len(store.runs()) < 8:  # all begin together
+        time.sleep(0.01)
     left = set(keys)
     while left:
         got = store.claim(run, sorted(left)[:7])

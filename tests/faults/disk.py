@@ -70,6 +70,7 @@ def _judge(bench: Bench, done: subprocess.CompletedProcess[bytes], what: str, un
     else:
         last = [line for line in said.splitlines() if "store.sqlite3" in line or "seal.key" in line]
         tally.expect(bool(last) and bool(_HAN.search(last[-1])), f"no clear message: {said[-400:]}")
+    tally.expect(code != _NOTHING or not stored.units, "gave up though units were stored")
     if code == _INCOMPLETE:
         tally.expect('"verdict": "incomplete"' in report, "no report of what is known")
         tally.expect("store_failed" in report, "the report does not say why")

@@ -168,22 +168,28 @@ def session(store: Store, seen: Acknowledged) -> Iterator[None]:
 
 
 def broken_session(path: Path, failing: Failing, *, on: bool) -> tuple[Acknowledged, list[str]]:
-    """One session against a failing connection; with `on` it goes on after an error with the next session.
+    """A session against a failing connection; with `on` once more after an error, with the same open store.
 
     Returns what was acknowledged, and problems: whatever came out that is no StoreError.
     """
     seen = Acknowledged()
     problems: list[str] = []
-    for _ in range(2 if on else 1):
+    store: Store | None = None
+    for last in (False, True) if on else (True,):
+        errors = failing.raised
         try:
-            with Store(path, connect=failing.connect) as store:
-                for _ in session(store, seen):
-                    pass
+            store = store or Store(path, connect=failing.connect)
+            for _ in session(store, seen):
+                pass
         except StoreError as exc:
             if "None" in str(exc.fields.values()):
                 problems.append(f"a message about nothing: {exc.fields}")
+            if failing.raised == errors:
+                problems.append(f"an error after the error: {exc.fields}")
         except Exception as exc:  # noqa: BLE001 - this is what must not happen
             problems.append(f"{type(exc).__name__}: {exc}")
+        if store is not None and last:
+            store.close()
     return seen, problems
 
 

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from bench import Bench, Tally, acknowledged, crashes, make_bench, start, until
 from driver import launch
 
@@ -58,18 +59,27 @@ def one_signal(bench: Bench, unbroken: str, number: signal.Signals) -> Tally:
     return _named(tally, number.name)
 
 
-def two_signals(bench: Bench, unbroken: str) -> Tally:
-    """The second one ends the process at once."""
+def two_signals(bench: Bench, unbroken: str, second: signal.Signals) -> Tally:
+    """The second one ends the process at once, without a report. Both wait for it when it wakes."""
     tally = Tally(cases=1)
     running = Running(bench)
-    running.process.send_signal(signal.SIGINT)
-    until(lambda: "Ctrl-C" in running.said or running.process.poll() is not None)
-    running.process.send_signal(signal.SIGINT)
+    process = running.process
+    if second is signal.SIGINT:  # two equal ones that wait are one
+        process.send_signal(signal.SIGINT)
+        until(lambda: "Ctrl-C" in running.said or process.poll() is not None)
+        process.send_signal(second)
+    else:
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        for number in (signal.SIGINT, second, signal.SIGCONT):
+            process.send_signal(number)
     code = running.ended()
-    tally.expect(code == CODES[signal.SIGINT], f"exit code {code}")
+    # Of two that wait the system may hand over either first; the second one gives the code.
+    tally.expect(code in (CODES[signal.SIGINT], CODES[second]), f"exit code {code}")
+    tally.expect(second is signal.SIGINT or not bench.out.exists(), "did not end at once")
     tally.problems += crashes(running.said)
     _resumed(bench, running, tally, unbroken)
-    return _named(tally, "INT twice")
+    return _named(tally, f"INT, then {second.name}")
 
 
 def _in_flight(bench: Bench) -> int:
@@ -165,9 +175,9 @@ def adopted(bench: Bench, unbroken: str) -> Tally:
 
 
 def fresh(bench: Bench, unbroken: str) -> Tally:
-    """`--fresh` goes on with nothing."""
+    """`--fresh` goes on with nothing, not even with a run that would do the same."""
     tally = Tally(cases=1)
-    running = Running(bench)
+    running = Running(bench, "--fresh")
     running.process.kill()
     running.ended()
     made = len(bench.server.prompts())
@@ -186,7 +196,8 @@ SCENARIOS: dict[str, Callable[[Bench, str], Tally]] = {
     "INT": lambda bench, unbroken: one_signal(bench, unbroken, signal.SIGINT),
     "TERM": lambda bench, unbroken: one_signal(bench, unbroken, signal.SIGTERM),
     "HUP": lambda bench, unbroken: one_signal(bench, unbroken, signal.SIGHUP),
-    "INT-INT": two_signals,
+    "INT-INT": lambda bench, unbroken: two_signals(bench, unbroken, signal.SIGINT),
+    "INT-TERM": lambda bench, unbroken: two_signals(bench, unbroken, signal.SIGTERM),
     "busy": busy,
     "adopted": adopted,
     "fresh": fresh,
