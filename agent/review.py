@@ -108,7 +108,7 @@ class Review:
         try:
             self.stopped = await run_requests(
                 plan.requests,
-                self._share(analyzer) if self._shares() else analyzer.analyze,
+                self._asking(analyzer),
                 self._done,
                 gauge=Gauge(settings.concurrency),
                 stop=self.stop,
@@ -142,22 +142,20 @@ class Review:
         analyzer.on_unit = self._keep
         return analyzer
 
-    def _shares(self) -> bool:
-        return self.store is not None and not self.fresh
-
-    def _share(self, analyzer: Analyzer) -> Analyze:
-        if self.store is None:
-            raise ValueError("no store")
+    def _asking(self, analyzer: Analyzer) -> Analyze:
+        """How units are asked for: beside other runs on the same store, unless this one starts afresh."""
+        if self.store is None or self.fresh:
+            return analyzer.analyze
         desk = Desk(self.store, self.run_id, self.plan.keys, analyzer.analyze)
 
-        async def analyze(units: Sequence[ReviewUnit]) -> list[Analysis]:
+        async def shared(units: Sequence[ReviewUnit]) -> list[Analysis]:
             try:
                 return await desk.analyze(units)
             except StoreError as exc:
                 self._store_failed(exc)
                 raise Stopped("store_failed") from exc
 
-        return analyze
+        return shared
 
     def _keep_egress(self, rows: list[Egress]) -> None:
         if self.store is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from review_agent.agent.cache import thaw
+from review_agent.agent.errors import StoreError
 from review_agent.agent.models import Analysis, ReviewUnit
 from review_agent.checkpoints.store import Store
 
@@ -45,5 +47,6 @@ class Desk:
             self._asked -= {keys[at] for at in mine}
             left = {keys[at] for at in mine if at not in got or got[at].failure}
             if left:
-                self.store.release(self.run_id, sorted(left))
+                with suppress(StoreError):  # the end of this process frees them, too
+                    self.store.release(self.run_id, sorted(left))
         return [got[at] for at in sorted(got)]

@@ -7,13 +7,14 @@ import io
 import json
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scripted import CLEAN, Reply, Scripted, answer, finding
 
-from review_agent.agent.errors import EngineFault
+from review_agent.agent.errors import EngineFault, StoreError
 from review_agent.agent.models import (
     Change,
     EngineInfo,
@@ -29,7 +30,7 @@ from review_agent.agent.reports.json_report import to_json
 from review_agent.agent.review import Review, empty_report
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection, Target
-from review_agent.checkpoints.store import Store
+from review_agent.checkpoints.store import Claimed, Store
 from review_agent.tools.backends import ChatRequest
 from review_agent.tools.endpoints import Endpoint
 
@@ -97,6 +98,44 @@ async def test_what_is_finished_is_never_asked_again(tmp_path: Path) -> None:
     assert two.requests == []
     assert again.usage.cached_units == 8
     assert [v.finding for v in again.verdicts] == [v.finding for v in first.verdicts]
+
+
+class Locked(Store):
+    """Somebody holds the file from the moment when a method is called the second time."""
+
+    broken = ""
+    calls = 0
+
+    def _fail(self, name: str) -> None:
+        self.calls += name == self.broken
+        if name == self.broken and self.calls > 1:
+            raise StoreError("store_busy", path="s.db", detail="database is locked")
+
+    def claim(self, run_id: str, keys: Sequence[str]) -> Claimed:
+        self._fail("claim")
+        return super().claim(run_id, keys)
+
+    def release(self, run_id: str, keys: Sequence[str]) -> None:
+        self._fail("release")
+        super().release(run_id, keys)
+
+
+async def test_a_store_that_cannot_be_asked_ends_the_run_with_a_report(tmp_path: Path) -> None:
+    with Locked(tmp_path / "s.db") as store:
+        store.broken = "claim"
+        report, log = await reviewed(talkative(1), store=store, settings=replace(SETTINGS, concurrency=1))
+    assert (report.verdict, report.verdict_reason) == (VerdictWord.INCOMPLETE, "store_failed")
+    assert 0 < report.coverage.files_reviewed < len(SELECTION.files)
+    assert len(report.verdicts) == report.coverage.files_reviewed
+    assert log.count("database is locked") == 1
+
+
+async def test_what_cannot_be_released_costs_no_answer(tmp_path: Path) -> None:
+    with Locked(tmp_path / "s.db") as store:
+        store.broken, store.calls = "release", 1
+        report, _ = await reviewed(Scripted(["no json"]), store=store)
+    assert report.coverage.files_failed == len(SELECTION.files)
+    assert report.verdict_reason != "store_failed"
 
 
 @pytest.mark.parametrize("fault", [EngineFault("engine_stalled"), "no json"])
