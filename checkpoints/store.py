@@ -123,12 +123,17 @@ class Store:
         )
         return [self._run_row(row) for row in rows]
 
-    def unfinished(self, repository: str, target: str) -> list[RunRow]:
-        """Runs that would do the same and did not end, newest first."""
+    def unfinished(self, repository: str, target: str | None = None) -> list[RunRow]:
+        """Runs of a repository that did not end, newest first; with `target`, those that would do the same.
+
+        Only rows that are as they were written: what a run asked for says where its report goes.
+        """
+        where, values = "repository=? AND status!='finished'", [_plain(repository)]
+        if target is not None:
+            where, values = f"{where} AND target=?", [*values, target]
         rows = self._db.read(
-            f"SELECT {_RUN_COLUMNS} FROM runs WHERE repository=? AND target=? AND status!='finished' "  # noqa: S608
-            "ORDER BY updated DESC, rowid DESC LIMIT 20",
-            [_plain(repository), target],
+            f"SELECT {_RUN_COLUMNS} FROM runs WHERE {where} ORDER BY updated DESC, rowid DESC LIMIT 20",  # noqa: S608
+            values,
         )
         return [row for row in map(self._run_row, rows) if row.intact]
 

@@ -54,7 +54,7 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
             row = store.run(str(given["run"]))
         else:
             here = repository_key(trusting(Target("tree", str(Path.cwd())), environ))
-            rows = [row for row in store.runs(repository=here) if row.status != "finished"]
+            rows = store.unfinished(here)
             if not rows:
                 raise StoreError("nothing_to_resume", path=here)
             row = rows[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -170,3 +171,28 @@ def test_a_row_that_was_changed_is_said_to_be_damaged(cli: Cli, change: str) -> 
     assert "请重新运行" in told
     assert "review-agent resume" not in told
     assert cli.run("resume", OLD).returncode == 1
+
+
+def test_resume_picks_the_newest_run_that_is_as_it_was_written(cli: Cli, tmp_path: Path) -> None:
+    """A planted row would choose the server that is asked, and the file that the report replaces."""
+    repository, target = str(tmp_path.resolve()), tmp_path / "victim"
+    with Store(store_of(cli)) as store:
+        store.start_run(OLD, repository, "tree", "{}")
+        store.start_run(NEW, repository, "tree", json.dumps({"outputs": [["json", str(target)]]}))
+    with altered(cli) as db:
+        db.execute("UPDATE runs SET seal='' WHERE run_id=?", (NEW,))
+    done = cli.run("resume", cwd=tmp_path)
+    assert (done.returncode, OLD in done.stderr.decode()) == (1, True)  # whose request holds nothing
+    with altered(cli) as db:
+        db.execute("DELETE FROM runs WHERE run_id=?", (OLD,))
+    done = cli.run("resume", cwd=tmp_path)
+    assert (done.returncode, "没有未完成的运行" in done.stderr.decode()) == (1, True)
+
+
+def test_resume_finds_a_run_behind_many_later_ones(cli: Cli, tmp_path: Path) -> None:
+    with Store(store_of(cli)) as store:
+        store.start_run(OLD, str(tmp_path.resolve()), "tree", "{}")
+        for at in range(60):
+            store.start_run(f"{NEW}{at}", str(tmp_path.resolve()), "tree", "{}")
+            store.finish_run(f"{NEW}{at}", "finished", "{}")
+    assert OLD in cli.run("resume", cwd=tmp_path).stderr.decode()
