@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,9 +99,12 @@ def _texts(value: object) -> list[str]:
 def _read(name: str) -> Iterator[Question]:
     """Lines `{"id", "cmd"}`, empty ones passed over. Checked by hand: pydantic refuses lone surrogates."""
     try:
-        data = sys.stdin.buffer.read(_MAX_BYTES) if name == "-" else Path(name).read_bytes()
+        with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as source:
+            data = source.read(_MAX_BYTES + 1)
     except OSError as exc:
         raise UsageError("policy.commands_unreadable", file=name, detail=exc.strerror or "") from exc
+    if len(data) > _MAX_BYTES:  # a device has no end
+        raise UsageError("policy.commands_too_large", file=name, limit=f"{_MAX_BYTES >> 20} MiB")
     for number, raw in enumerate(data.split(b"\n"), start=1):
         if not raw.strip():
             continue

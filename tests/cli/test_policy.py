@@ -99,6 +99,7 @@ def test_a_line_that_is_none_is_named(cli: Cli, place: Path, line: bytes) -> Non
     [
         ((), 2, "没有要检查的内容"),
         (("--commands", "none.jsonl"), 2, "none.jsonl"),
+        (("--commands", "/dev/zero"), 2, "64 MiB"),
         (("--command", "ls", "--run"), 1, "allow_commands = true"),
     ],
 )
