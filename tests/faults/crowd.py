@@ -14,7 +14,7 @@ from review_agent.checkpoints.locks import RunLocks
 from review_agent.checkpoints.store import Store
 
 PROCESSES = 8
-WAIT = 180.0
+WAIT = 120.0
 HELD = 120.0  # seconds a request, for the one that is to die
 IN_FLIGHT = 4  # `--concurrency` of a bench, and its slots
 
@@ -30,15 +30,19 @@ def reviews(bench: Bench, unbroken: str, *, kill: bool) -> Tally:
     victims = 1 if kill else 0
     if kill:
         bench.server.configure(latency=HELD, slots=2 * IN_FLIGHT)
-    for log, out in zip(logs, outs, strict=True):
-        processes.append(start(bench, log, *bench.args(out=out)))
-        if kill and len(processes) == 1:
-            until(lambda: len(bench.asked(made)) == IN_FLIGHT)
-            bench.server.configure(latency=0.02)
-    if kill:  # all have begun, and none can end: the first one is at some of the units
-        until(lambda: len(_drivers(bench)) == PROCESSES)
-        processes[0].kill()
-    codes = [process.wait(WAIT) for process in processes]
+    try:
+        for log, out in zip(logs, outs, strict=True):
+            processes.append(start(bench, log, *bench.args(out=out)))
+            if kill and len(processes) == 1:
+                until(lambda: len(bench.asked(made)) == IN_FLIGHT)
+                bench.server.configure(latency=0.02)
+        if kill:  # all have begun, and none can end: the first one is at some of the units
+            until(lambda: len(_drivers(bench)) == PROCESSES)
+            processes[0].kill()
+        codes = [process.wait(WAIT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     said = [log.read_text("utf-8") for log in logs]
     for text in said:
         tally.problems += crashes(text)
@@ -102,6 +106,7 @@ with Store(Path(sys.argv[1])) as store, store.locks.hold(run):
     while left:
         got = store.claim(run, sorted(left)[:7])
         left -= set(got.done)
+        time.sleep(0.05)  # the model thinks; without it one process takes all
         for key in sorted(got.mine):
             store.note_egress(run, [key])
             store.finish_unit(run, key, f"{key}.py", f"payload of {key}")
@@ -125,15 +130,19 @@ def hammering(folder: Path, units: int, *, kill: bool) -> Tally:
         for number in range(PROCESSES)
     ]
     seen: list[str] = []
-    for process in processes[: 2 if kill else 0]:
-        assert process.stdout is not None
-        seen += [process.stdout.readline().decode().strip() for _ in range(2)]
-        process.kill()
-    for number, process in enumerate(processes):
-        out, err = process.communicate(timeout=WAIT)
-        seen += out.decode().split("\n")[:-1]
-        tally.seen["processes that worked"] += bool(out)
-        tally.expect(process.returncode in (0, -9), f"process {number}: {err.decode()[-400:]}")
+    try:
+        for process in processes[: 2 if kill else 0]:
+            assert process.stdout is not None
+            seen += [process.stdout.readline().decode().strip() for _ in range(2)]
+            process.kill()
+        for number, process in enumerate(processes):
+            out, err = process.communicate(timeout=WAIT)
+            seen += out.decode().split("\n")[:-1]
+            tally.seen["processes that worked"] += bool(out)
+            tally.expect(process.returncode in (0, -9), f"process {number}: {err.decode()[-400:]}")
+    finally:
+        for process in processes:
+            process.kill()
     seen = [key for key in seen if key]
     with Store(path) as store:
         found = store.analyses([f"key{at}" for at in range(units)])

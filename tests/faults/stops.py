@@ -36,9 +36,11 @@ class Running:
         return self.log.read_text("utf-8")
 
     def ended(self) -> int:
-        code = self.process.wait(WAIT)
-        self.bench.server.configure(latency=0.0)
-        return code
+        try:
+            return self.process.wait(WAIT)
+        finally:
+            self.process.kill()
+            self.bench.server.configure(latency=0.0)
 
 
 def one_signal(bench: Bench, unbroken: str, number: signal.Signals) -> Tally:
