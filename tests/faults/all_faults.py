@@ -85,7 +85,7 @@ def crowds(folder: Path, _: int) -> Tally:
     tally = crowd.crowds(folder / "reviews", 5)
     for number in range(5):
         for kill in (False, True):
-            tally.add(crowd.hammering(folder / f"hammer{number}", 400, kill=kill))
+            tally.add(crowd.hammering(folder / f"hammer{number}", 200, kill=kill))
     return tally
 
 
