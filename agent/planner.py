@@ -20,6 +20,8 @@ from review_agent.checkpoints.store import Store
 from review_agent.tools.evidence import is_config
 from review_agent.tools.redact import Masker
 
+_AT_ONCE = 50  # files, when there is a limit to how many are needed
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -63,57 +65,95 @@ def make_plan(
     asker = Asker(settings.lang, guidance, _rules(settings), brief=demo)
     budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
     files = by_risk(selection.files, selection.churn)
-    chosen = files[: settings.max_files] if settings.max_files else files
-    memos = Memos(store, read=not of_run)
-    symbols = outlines(chosen, memos)
-    contexts: dict[str, Context] = {}
-    units: dict[str, tuple[ReviewUnit, ...]] = {}
-    misfits: dict[str, FileResult] = {}
-    masker = _masker(chosen)
-    for file in chosen:
-        shape = shape_for(file.path, asker, budget)
-        if shape is None:
-            misfits[file.path] = FileResult(
-                file.path, FileStatus.FAILED, "prompt_too_long", changed_lines=file.changed_count
-            )
-            continue
-        contexts[file.path] = Context(file, symbols[file.path], masker.mask)
-        units[file.path] = build_units(file, symbols[file.path], shape)
-    flat = [unit for path in units for unit in units[path]]
-    keys = {
-        (unit.path, unit.index): unit_key(
-            unit, prompt=asker.version, model=model_key, rules=asker.rules_for(unit.path)
-        )
-        for unit in flat
-    }
-    cached = {} if store is None else _known(flat, keys, store, of_run)
-    open_units = [unit for unit in flat if (unit.path, unit.index) not in cached]
+    draft = _Draft(asker, budget, model_key, store, of_run)
+    draft.fill(files, settings.max_files)
     return Plan(
-        files=tuple(file for file in files if file.path not in misfits),
-        skipped=(*selection.skipped, *misfits.values()),
-        contexts=contexts,
-        units=units,
-        keys=keys,
-        cached=cached,
-        requests=tuple(pack(open_units, asker, budget)),
+        files=tuple(file for file in files if file.path not in draft.misfits),
+        skipped=(*selection.skipped, *draft.misfits.values()),
+        contexts=draft.contexts,
+        units=draft.units,
+        keys=draft.keys,
+        cached=draft.cached,
+        requests=tuple(pack(draft.open_units(), asker, budget)),
         budget=budget,
         asker=asker,
-        masker=masker,
+        masker=draft.masker,
         notes=selection.notes,
-        memos=memos,
+        memos=draft.memos,
     )
 
 
-def _masker(files: Sequence[SourceFile]) -> Masker:
+class _Draft:
+    """Units of files, added in the order of the review, and which of them are known already."""
+
+    def __init__(self, asker: Asker, budget: Budget, model: str, store: Store | None, of_run: str) -> None:
+        self._asker = asker
+        self._budget = budget
+        self._model = model
+        self._store = store
+        self._of_run = of_run
+        self.memos = Memos(store, read=not of_run)
+        self.masker = Masker()
+        self.contexts: dict[str, Context] = {}
+        self.units: dict[str, tuple[ReviewUnit, ...]] = {}
+        self.keys: dict[tuple[str, int], str] = {}
+        self.cached: dict[tuple[str, int], Analysis] = {}
+        self.misfits: dict[str, FileResult] = {}
+
+    def fill(self, files: Sequence[SourceFile], most: int) -> None:
+        """All files, or as many as have `most` files among them that a model has to be asked about."""
+        step = max(most, _AT_ONCE) if most else len(files)
+        for at in range(0, len(files), max(1, step)):
+            self._add(files[at : at + step])
+            asked = list(dict.fromkeys(unit.path for unit in self.open_units()))
+            if most and len(asked) > most:
+                self._cut(asked[most])
+                return
+
+    def open_units(self) -> list[ReviewUnit]:
+        flat = (unit for units in self.units.values() for unit in units)
+        return [unit for unit in flat if (unit.path, unit.index) not in self.cached]
+
+    def _add(self, files: Sequence[SourceFile]) -> None:
+        symbols = outlines(files, self.memos)
+        _learn(self.masker, files)
+        fresh: list[ReviewUnit] = []
+        for file in files:
+            shape = shape_for(file.path, self._asker, self._budget)
+            if shape is None:
+                self.misfits[file.path] = FileResult(
+                    file.path, FileStatus.FAILED, "prompt_too_long", changed_lines=file.changed_count
+                )
+                continue
+            self.contexts[file.path] = Context(file, symbols[file.path], self.masker.mask)
+            self.units[file.path] = build_units(file, symbols[file.path], shape)
+            fresh += self.units[file.path]
+        keys = {(unit.path, unit.index): self._key(unit) for unit in fresh}
+        self.keys |= keys
+        if self._store is not None:
+            self.cached |= _known(fresh, keys, self._store, self._of_run)
+
+    def _key(self, unit: ReviewUnit) -> str:
+        asker = self._asker
+        return unit_key(unit, prompt=asker.version, model=self._model, rules=asker.rules_for(unit.path))
+
+    def _cut(self, first: str) -> None:
+        """Leave out a file and those behind it that a model would have to be asked about."""
+        beyond = [*self.units][[*self.units].index(first) :]
+        asked = {unit.path for unit in self.open_units()}
+        for path in beyond:
+            if path in asked:
+                del self.units[path], self.contexts[path]
+
+
+def _learn(masker: Masker, files: Sequence[SourceFile]) -> None:
     """A model that sees several files may repeat the secret of one of them in what it says of another."""
-    masker = Masker()
     for file in files:
         masker.learn(file.lines, config=is_config(file.path))
         for hunk in file.hunks:  # what was taken out is shown, too
             for removed in hunk.removed:
                 gone = [line.decode(errors="replace") for line in removed.lines]
                 masker.learn(gone, config=is_config(file.path))
-    return masker
 
 
 def _rules(settings: Settings) -> tuple[tuple[tuple[str, ...], str], ...]:

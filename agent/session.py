@@ -53,6 +53,7 @@ class Recorded(BaseModel):
     model_context: int = 0
     demo: bool = False
     fresh: bool = False
+    allowed: list[str] | None = None  # the directories that could be read
     engine: dict[str, str] = {}
 
     def target(self) -> Target:
@@ -94,6 +95,7 @@ def record(
             "model_context": model_context,
             "demo": demo,
             "fresh": fresh,
+            "allowed": list(target.allowed),
             "engine": {
                 "mode": engine.mode,
                 "backend": engine.backend,
@@ -120,7 +122,8 @@ def target_digest(asked: str) -> str:
     """
     fields = json.loads(asked)
     kept = {
-        name: fields[name] for name in ("kind", "root", "base", "head", "diff_text", "model_key", "fresh")
+        name: fields[name]
+        for name in ("kind", "root", "base", "head", "diff_text", "model_key", "fresh", "allowed")
     }
     flags = {name: value for name, value in fields["flags"].items() if name not in _NOT_OF_TARGET}
     text = json.dumps({**kept, "flags": flags}, sort_keys=True)

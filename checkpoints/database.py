@@ -17,7 +17,7 @@ from typing import Any
 from review_agent.agent.errors import StoreError
 
 VERSION = 2
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = 10.0
 _TABLES = {
     "runs": """CREATE TABLE runs (
         run_id TEXT PRIMARY KEY, created REAL NOT NULL, updated REAL NOT NULL, status TEXT NOT NULL,

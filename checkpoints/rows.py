@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """`status` is running, finished or stopped; `request` and `report` are the caller's JSON.
+    """`status` is running, finished, stopped (some files were not tried) or partial (all were, some failed).
+
+    `request` and `report` are the caller's JSON.
 
     `intact` says whether the row is as it was written.
     """

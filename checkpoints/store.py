@@ -26,6 +26,7 @@ from review_agent.checkpoints.seal import Seals, load_seals
 
 __all__ = ["VERSION", "Checked", "Claimed", "Pruned", "RunRow", "Store", "default_path"]
 
+_ADOPT_SECONDS = 7 * 86400.0  # an older run is another one's business
 _AT_ONCE = 500  # values in one statement
 _TOUCH_AFTER = 86400.0  # seconds; the time of last use is kept by the day
 _RUN_COLUMNS = "run_id, created, updated, status, repository, label, target, request, report, seal"
@@ -124,13 +125,17 @@ class Store:
         return [self._run_row(row) for row in rows]
 
     def unfinished(self, repository: str, target: str | None = None) -> list[RunRow]:
-        """Runs of a repository that did not end, newest first; with `target`, those that would do the same.
+        """Runs of a repository that did not end, newest first.
+
+        With `target` those that would do the same, that did not come to every file, and not long ago.
 
         Only rows that are as they were written: what a run asked for says where its report goes.
         """
-        where, values = "repository=? AND status!='finished'", [_plain(repository)]
+        where = "repository=? AND status!='finished'"
+        values: list[str | float] = [_plain(repository)]
         if target is not None:
-            where, values = f"{where} AND target=?", [*values, target]
+            where = f"{where} AND target=? AND status!='partial' AND updated>?"
+            values = [*values, target, time.time() - _ADOPT_SECONDS]
         rows = self._db.read(
             f"SELECT {_RUN_COLUMNS} FROM runs WHERE {where} ORDER BY updated DESC, rowid DESC LIMIT 20",  # noqa: S608
             values,
@@ -261,7 +266,9 @@ class Store:
         faultpoint("egress_noted")
 
     def egress(self, run_id: str) -> tuple[list[str], bool]:
-        """What a run has sent, in order, and whether all of it is as it was written, with no row missing."""
+        """What a run has sent, in order, and whether it is as it was written, with no row missing before the
+        last.
+        """
         before = self.set_aside
         rows = self._db.read("SELECT number, row, seal FROM egress WHERE run_id=? ORDER BY number", [run_id])
         intact = self.set_aside == before and all(

@@ -65,6 +65,9 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     flags.update({name: given[name] for name in ("format", "lang") if given[name]})
     own_outputs = given["output"] or given["out"] or given["format"]
     job = make_job(asked.target(), flags, environ, given=given, run_id=row.run_id, fresh=asked.fresh)
+    if asked.allowed is not None and tuple(asked.allowed) != job.target.allowed:
+        then, now = (", ".join(given) or "[]" for given in (asked.allowed, job.target.allowed))
+        raise UsageError("resume_allowed_differs", then=then, now=now)
     if not own_outputs and asked.outputs:
         job = replace(job, outputs=asked.outputs)
     return asyncio.run(execute(job))

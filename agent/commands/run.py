@@ -21,6 +21,7 @@ from review_agent.agent.commands.options import (
     setting_options,
     target_options,
 )
+from review_agent.agent.coverage import LIMITS
 from review_agent.agent.engine import Engine
 from review_agent.agent.errors import EngineError, StoreError, UsageError
 from review_agent.agent.models import EngineInfo, Note, Report
@@ -171,6 +172,7 @@ async def execute(job: Job) -> int:
         if not selection.files:
             info = opened.info if isinstance(opened, Engine) else EngineInfo("local", "", "", "")
             report = empty_report(job.run_id or new_run_id(), target, settings, selection, info)
+            _end_empty(job, report, progress)
             _publish(report, job, progress)
             return exit_code(report, settings.fail_on)
         if isinstance(opened, EngineError):
@@ -222,11 +224,11 @@ async def _review(
         report = await review.run(engine.backend)
         _release_signals()
         if store is not None and not review.store_failed:
-            _finish(store, report, progress)
-        _publish(report, job, progress)
+            _finish(store, report, progress, stopped=bool(review.stopped))
+        _publish_kept(report, job, progress, kept=store is not None and not review.store_failed)
         if report.coverage.files_failed and store is not None:
-            if review.stopped:
-                progress.line("stopped", reason=say(settings.lang, "reasons", review.stopped))
+            if reason := review.stopped or next((f.reason for f in report.files if f.reason in LIMITS), ""):
+                progress.line("stopped", reason=say(settings.lang, "reasons", reason))
             if not (review.store_failed and store.set_aside):  # a new store does not know the run
                 progress.line("resume", command=f"review-agent resume {run_id}")
         return caught[0] if caught else exit_code(report, settings.fail_on)
@@ -293,13 +295,18 @@ def _tell_set_aside(store: Store, progress: Progress) -> None:
         progress.line("store_set_aside", path=store.path, aside=store.set_aside)
 
 
-def _finish(store: Store, report: Report, progress: Progress) -> None:
+def _finish(store: Store, report: Report, progress: Progress, *, stopped: bool) -> None:
     """A report that cannot be stored is still written where it was asked for."""
     from review_agent.agent.reports.json_report import to_json
 
-    status = "finished" if report.coverage.files_failed == 0 else "stopped"
+    # In a `partial` run each file was tried. The next run of the same target is one of its own then, while
+    # it goes on with a `stopped` one.
+    untried = stopped or any(file.reason in LIMITS for file in report.files)
+    failed = "stopped" if untried else "partial"
     try:
-        store.finish_run(report.run_id, status, to_json(report))
+        store.finish_run(
+            report.run_id, failed if report.coverage.files_failed else "finished", to_json(report)
+        )
     except StoreError as exc:
         progress.text(sentence(exc, report.lang))
 
@@ -312,6 +319,26 @@ def _tell_retries(progress: Progress) -> None:
         progress.line("retry", seconds=round(details.wait_for, 1))
 
     set_on_retry_hooks([hook])
+
+
+def _end_empty(job: Job, report: Report, progress: Progress) -> None:
+    """A resumed run whose work has gone has come to its end."""
+    from review_agent.agent.session import open_store
+
+    store = open_store(job.settings, job.environ) if job.run_id else None
+    if store is not None:
+        with store, store.locks.hold(job.run_id):
+            _finish(store, report, progress, stopped=False)
+
+
+def _publish_kept(report: Report, job: Job, progress: Progress, *, kept: bool) -> None:
+    """As `_publish`; where a file cannot be written, with the command that gives the report again."""
+    try:
+        _publish(report, job, progress)
+    except UsageError:
+        if kept:
+            progress.line("report_kept", command=f"review-agent report {report.run_id}")
+        raise
 
 
 def _publish(report: Report, job: Job, progress: Progress) -> None:

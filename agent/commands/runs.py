@@ -52,7 +52,7 @@ def command(lang: str) -> click.Command:
         click.echo(say(lang, "runs", "details", **fields))
         if status == DAMAGED:
             click.echo(inline(say(lang, "errors", "run_unreadable", run=row.run_id)))
-        elif status in ("stopped", INTERRUPTED):
+        elif status in ("stopped", "partial", INTERRUPTED):
             click.echo(say(lang, "progress", "resume", command=f"review-agent resume {row.run_id}"))
         return 0
 

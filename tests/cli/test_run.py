@@ -198,12 +198,26 @@ def test_limits_are_incomplete_and_say_so(
         assert usage["prompt_tokens"] + usage["completion_tokens"] <= int(value)
 
 
+def test_the_next_run_with_a_limit_comes_further(cli: Cli, start_server: Start, demo: Path) -> None:
+    server = start_server(review="*")
+    seen: list[int] = []
+    ids: set[object] = set()
+    for _ in range(3):
+        report = cli.json("run", demo, "--base-url", server.url, "--max-files", "4", code=4)
+        coverage = report["coverage"]
+        assert isinstance(coverage, dict)
+        seen.append(coverage["files_reviewed"])
+        ids.add(report["run_id"])
+    assert seen == [4, 8, 12]
+    assert len(ids) == 1  # each goes on where the one before it had to stop
+
+
 def test_fail_on_wins_over_incomplete(cli: Cli, start_server: Start, tmp_path: Path) -> None:
     server = start_server(review="*")
     repo = small_repo(tmp_path, 4, lines=150)
     done = cli.run("run", repo, "--base-url", server.url, "--max-files", "2", "--fail-on", "medium")
     assert done.returncode == 3
-    done = cli.run("run", repo, "--base-url", server.url, "--max-files", "2", "--fail-on", "high")
+    done = cli.run("run", repo, "--base-url", server.url, "--max-files", "2", "--fail-on", "high", "--fresh")
     assert done.returncode == 4
 
 
