@@ -9,7 +9,7 @@ import statements
 
 
 @pytest.mark.parametrize(
-    ("error", "stride"), [("io", 5), ("full", 7), ("busy", 7), ("malformed", 5), ("os", 5)]
+    ("error", "stride"), [("io", 7), ("full", 11), ("busy", 11), ("malformed", 9), ("os", 11)]
 )
 def test_an_error_at_every_statement(tmp_path: Path, error: str, stride: int) -> None:
     found = statements.every_step(tmp_path, (error,), stride)
