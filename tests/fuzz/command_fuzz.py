@@ -27,6 +27,7 @@ from review_agent.tools.files import FileGate
 from review_agent.tools.shell import CommandGate
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 CORPUS = Path(os.environ.get("REVIEW_AGENT_CORPUS") or HERE.parent / "corpus") / "commands"
 SECRET = "5ECRET-OUTSIDE"
 TOKEN = "T0KEN-OF-GIT"
@@ -117,9 +118,13 @@ def run(accepted: Sequence[str], place: Path) -> list[dict[str, object]]:
     words = {word for line in lines for word in line.replace("'", " ").replace('"', " ").split()}
     names = {word for word in words if word.isalnum() and len(word) < 40}
     (place / "names.json").write_text(json.dumps(sorted(names)))
+    # Python and this checkout may lie in the `/tmp` that is made empty.
+    needed = [
+        word for path in (sys.prefix, sys.base_prefix, ROOT) for word in ("--ro-bind", str(path), str(path))
+    ]
     argv = [
         "bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
-        "--tmpfs", "/tmp", "--bind", str(place), str(place), "--chdir", str(place), "--clearenv",
+        "--tmpfs", "/tmp", *needed, "--bind", str(place), str(place), "--chdir", str(place), "--clearenv",
         "--setenv", "PATH", f"{place}/programs:{os.environ['PATH']}", "--setenv", "LC_ALL", "C.UTF-8",
         "--setenv", "HOME", str(place / "outside"),
         sys.executable, "-B", str(HERE / "fuzz_driver.py"), str(place),
