@@ -180,7 +180,8 @@ def test_the_demo_model_is_never_taken_by_itself(own: Cli, small: Path) -> None:
 
 
 def test_two_runs_at_once_and_one_that_needs_no_model(own: Cli, small: Path) -> None:
-    runs = [own.start("run", small, *ENGINE, "--format", "json") for _ in range(2)]
+    # Else the second would wait for what the first is at, and load nothing.
+    runs = [own.start("run", small, *ENGINE, "--format", "json", "--fresh") for _ in range(2)]
     engines = [wait_for_child(run) for run in runs]
     for run in runs:
         out, err = run.communicate(timeout=200)
