@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from review_agent.agent.errors import Stopped
 from review_agent.agent.models import Analysis, ReviewUnit
@@ -83,9 +83,8 @@ async def run_requests(
             while waiting and len(running) < gauge.allowed:
                 request = waiting.popleft()
                 running[asyncio.ensure_future(analyze(request))] = (request, loop.time())
-            left = None if deadline is None else max(0.0, deadline - loop.time())
-            await asyncio.wait({*running, stopper}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             in_flight = len(running)
+            await _any({*running, stopper}, deadline)
             ended = [task for task in running if task.done()]
             for task in ended:
                 request, started = running.pop(task)
@@ -95,14 +94,12 @@ async def run_requests(
                     reason = exc.key
                     continue
                 answered, rest = _parted(request, analyses)
-                if rest:
-                    later.append(rest)
+                later += [rest] if rest else []
                 if not answered:
                     continue
                 seconds = loop.time() - started
-                # Part of the time goes with the size, part does not; half and half is never far off.
-                even = 2 * seconds / (1 + _tokens(answered) / max(1.0, usual))
-                gauge.finished(even, in_flight, of_server=not all(one.cached for one in analyses))
+                asked = not all(one.cached for one in analyses)
+                gauge.finished(_evened(seconds, answered, usual), in_flight, of_server=asked)
                 done(answered, analyses, seconds)
             if stopper.done():
                 reason = "interrupted"
@@ -114,6 +111,20 @@ async def run_requests(
             task.cancel()
         await asyncio.gather(stopper, *running, return_exceptions=True)
     return reason
+
+
+async def _any(tasks: set[asyncio.Task[Any]], deadline: float | None) -> None:
+    """Wait until one of the tasks has ended, or the time is over."""
+    left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+    await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _evened(seconds: float, request: Request, usual: float) -> float:
+    """The time of a request as if it had the usual size, in tokens.
+
+    Part of the time goes with the size, part does not; half and half is never far off.
+    """
+    return 2 * seconds / (1 + _tokens(request) / max(1.0, usual))
 
 
 async def _pause(stopper: asyncio.Task[Literal[True]], deadline: float | None) -> str:
