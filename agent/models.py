@@ -71,6 +71,14 @@ class Change(StrEnum):
     TYPE = "type"
 
 
+class RouteKind(StrEnum):
+    """Who reviews a unit: the local model, the cloud, or the local model with the agent looking at it, too."""
+
+    LOCAL = "local"
+    CLOUD = "cloud"
+    HYBRID = "hybrid"
+
+
 class TrustClass(StrEnum):
     LOOPBACK = "loopback"
     LAN = "lan"
@@ -201,6 +209,18 @@ class ReviewUnit:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Who reviews a unit and why (`reason` is a key of `[reasons]`).
+
+    `visible` says whether the policy lets its code reach an endpoint that is not this machine.
+    """
+
+    kind: RouteKind
+    reason: str
+    visible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One finding as the model said it, read but not yet believed. `line_start` 0 = not said or unusable."""
 
@@ -279,11 +299,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A finding and what became of it; `reason` is a key of `[reasons]`."""
+    """A finding and what became of it; `reason` is a key of `[reasons]`, with `fields` for its sentence."""
 
     finding: Finding
     outcome: Outcome
     reason: str = ""
+    fields: dict[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +323,30 @@ class FileResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudUsage:
+    """What was asked of the endpoint that is paid for: by the agent, and by the analysis of units.
+
+    Prompt tokens exclude those read from and written to the server's cache. `cost` is in US dollars, None
+    where no price is known.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    turns: int = 0
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_units: int = 0
     seconds: float = 0.0
+    cloud: CloudUsage = CloudUsage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +370,11 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """One row of the ledger of what left the machine."""
+    """One row of the ledger of what left the machine.
+
+    `lines` are the lines of the file, as in "3-9,12"; '' = no lines of a file. `turn` is the agent's, 0 = not
+    the agent.
+    """
 
     time: str
     host: str
@@ -339,6 +382,8 @@ class Egress:
     bytes: int
     redactions: int
     model: str
+    lines: str = ""
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Settings:
     model: str = ""
     verify_model: str = ""
     orchestrator: Orchestrator = "auto"
+    agent_base_url: str = ""
     num_ctx: int = 0  # 0 = auto
     concurrency: int = 0  # 0 = auto
     keep_alive: str = "30m"
@@ -89,6 +90,7 @@ class Settings:
     max_files: int = 0  # 0 = no limit, here and in the next two
     max_seconds: int = 0
     max_tokens: int = 0
+    max_cloud_tokens: int = 0  # 0 = no limit
     max_turns: int = 50
     max_file_size: int = 10 * 1024 * 1024  # bytes
     include: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ KEYS: tuple[Key, ...] = (
     Key("model", Kind.TEXT, flag=True),
     Key("verify_model", Kind.TEXT, flag=True),
     Key("orchestrator", Kind.CHOICE, get_args(Orchestrator), flag=True),
+    Key("agent_base_url", Kind.URL, flag=True),
     Key("num_ctx", Kind.AUTO, flag=True),
     Key("concurrency", Kind.AUTO, flag=True),
     Key("keep_alive", Kind.DURATION),
@@ -173,6 +176,7 @@ KEYS: tuple[Key, ...] = (
     Key("max_files", Kind.LIMIT, narrow=Narrow.STRICTER, flag=True),
     Key("max_seconds", Kind.LIMIT, narrow=Narrow.STRICTER, flag=True),
     Key("max_tokens", Kind.LIMIT, narrow=Narrow.STRICTER, flag=True),
+    Key("max_cloud_tokens", Kind.LIMIT, narrow=Narrow.STRICTER, flag=True),
     Key("max_turns", Kind.COUNT, narrow=Narrow.STRICTER, flag=True),
     Key("max_file_size", Kind.SIZE, narrow=Narrow.STRICTER),
     Key("include", Kind.LIST, narrow=Narrow.ADDS, flag=True),
@@ -204,6 +208,5 @@ KEYS: tuple[Key, ...] = (
 
 # Accepted and checked, but nothing acts on them yet; setting one is said in the report.
 PLANNED = frozenset(
-    {"verify_model", "orchestrator", "max_turns", "baseline", "on_error", "tools", "system_prompt"}
-    | {"local_only", "cloud_allowed", "checkpoint_interval"}
+    {"baseline", "on_error"}
 )
