@@ -16,7 +16,7 @@ from typing import Any
 
 from review_agent.agent.errors import StoreError
 
-VERSION = 2
+VERSION = 3
 BUSY_SECONDS = 10.0
 _TABLES = {
     "runs": """CREATE TABLE runs (
@@ -37,6 +37,19 @@ _TABLES = {
     "memos": """CREATE TABLE memos (
         key TEXT PRIMARY KEY, used REAL NOT NULL, payload TEXT NOT NULL, seal TEXT NOT NULL
         ) STRICT, WITHOUT ROWID""",
+    "verdicts": """CREATE TABLE verdicts (
+        work TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, run_id TEXT NOT NULL,
+        turn INTEGER NOT NULL, payload TEXT NOT NULL, seal TEXT NOT NULL,
+        PRIMARY KEY (work, key)) STRICT, WITHOUT ROWID""",
+    "agent_states": """CREATE TABLE agent_states (
+        work TEXT PRIMARY KEY, run_id TEXT NOT NULL, turn INTEGER NOT NULL, payload TEXT NOT NULL,
+        seal TEXT NOT NULL) STRICT, WITHOUT ROWID""",
+    "calls": """CREATE TABLE calls (
+        run_id TEXT NOT NULL, number INTEGER NOT NULL, row TEXT NOT NULL, seal TEXT NOT NULL,
+        PRIMARY KEY (run_id, number)) STRICT, WITHOUT ROWID""",
+    "heads": """CREATE TABLE heads (
+        ledger TEXT NOT NULL, run_id TEXT NOT NULL, last INTEGER NOT NULL, seal TEXT NOT NULL,
+        PRIMARY KEY (ledger, run_id)) STRICT, WITHOUT ROWID""",
 }
 _INDEXES = (
     "CREATE INDEX runs_by_time ON runs (updated)",
@@ -53,6 +66,9 @@ _FROM_1 = (
     *(_TABLES[name] for name in ("claims", "egress", "memos")),
     *_INDEXES[1:],
 )
+# Version 2 knew no agent, and did not number the ends of its ledgers.
+_FROM_2 = tuple(_TABLES[name] for name in ("verdicts", "agent_states", "calls", "heads"))
+_STEPS = {0: (*_TABLES.values(), *_INDEXES), 1: (*_FROM_1, *_FROM_2), 2: _FROM_2}
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav", "ceph", "glusterfs"}
     | {"lustre", "gpfs", "beegfs", "ocfs2", "vboxsf", "drvfs"}
@@ -66,8 +82,9 @@ class Database:
     """An open database. Errors of SQLite come out as StoreError; a damaged file is set aside and made anew.
 
     `connect` stands for `sqlite3.connect`, so that a test can make any statement fail. `remote` says whether
-    a path lies where several machines can meet. `upgrade` is called in the transaction that upgrades a
-    file of version 1. `set_aside` names the file that a damaged one was renamed to.
+    a path lies where several machines can meet. `upgrade` is called in the transaction that upgrades an older
+    file, with its version, when the tables are there. `set_aside` names the file that a damaged one was
+    renamed to.
     """
 
     def __init__(
@@ -75,7 +92,7 @@ class Database:
         path: Path,
         connect: Connect = sqlite3.connect,
         remote: Callable[[Path], bool] | None = None,
-        upgrade: Callable[[sqlite3.Connection], None] | None = None,
+        upgrade: Callable[[sqlite3.Connection, int], None] | None = None,
     ) -> None:
         self.path = path
         self._remote = remote or on_network
@@ -233,11 +250,10 @@ class Database:
         ).fetchone()[0]
         if (ours == 2) != (found > 0) and ours:
             raise sqlite3.DatabaseError("malformed")  # ours, but for its header
-        steps = {0: (*_TABLES.values(), *_INDEXES), 1: _FROM_1}.get(found, ())
-        for statement in steps:
+        for statement in _STEPS.get(found, ()):
             db.execute(statement)
-        if found == 1 and self._upgrade is not None:
-            self._upgrade(db)
+        if found in (1, 2) and self._upgrade is not None:
+            self._upgrade(db, found)
         db.execute(f"PRAGMA user_version={VERSION}")
         db.execute("COMMIT")
 

@@ -6,13 +6,14 @@ import errno
 import os
 import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.database import VERSION, is_damage
+from review_agent.checkpoints.ledger import cut
 from review_agent.checkpoints.rows import Checked
 from review_agent.checkpoints.seal import Seals, known_seals
 
@@ -26,7 +27,13 @@ SEALED = {
     "analyses": "key, payload, seal",
     "memos": "key, payload, seal",
     "egress": "run_id, number, row, seal",
+    "calls": "run_id, number, row, seal",
+    "heads": "ledger, run_id, last, seal",
+    "verdicts": "work, key, number, run_id, turn, payload, seal",
+    "agent_states": "work, run_id, turn, payload, seal",
 }
+_WITHOUT_HEADS = 2
+_SEALED_THEN = ("runs", "analyses", "memos", "egress")
 
 
 def trouble(path: Path) -> StoreError | None:
@@ -69,8 +76,11 @@ def inspect(path: Path, home: Path, cache_key: str = "") -> Checked:
     """
     try:
         with closing(_opened(path)) as db:
-            if _version(db) == VERSION:
-                return examine(db, known_seals(home, cache_key))
+            seals, version = known_seals(home, cache_key), _version(db)
+            if version == VERSION:
+                return examine(db, seals)
+            if version == _WITHOUT_HEADS:
+                return examine(db, seals, _SEALED_THEN)
             return Checked(problems=tuple(structure(db)))  # an older one has no seals yet
     except sqlite3.Error as exc:
         if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
@@ -78,19 +88,25 @@ def inspect(path: Path, home: Path, cache_key: str = "") -> Checked:
         raise StoreError("store_unusable", path=str(path), detail=str(exc)) from exc
 
 
-def examine(db: sqlite3.Connection, seals: Seals) -> Checked:
+def examine(db: sqlite3.Connection, seals: Seals, tables: Collection[str] = SEALED) -> Checked:
     """What `inspect` says, of an open database. One row is in memory at a time."""
     problems = structure(db)
-    counts = dict.fromkeys(SEALED, 0)
-    unsealed = 0
-    for table, columns in SEALED.items():
+    counts = dict.fromkeys(tables, 0)
+    unsealed = shortened = 0
+    for table in tables:
+        columns = SEALED[table]
         try:
             for *values, seal in _each(db, f"SELECT {columns} FROM {table}"):  # noqa: S608 - from the table above
                 counts[table] += 1
                 unsealed += not seals.holds(str(seal), table, *values)
         except _FAULTS as exc:
             problems.append(f"{table}: {exc}")
-    return Checked(**counts, unsealed=unsealed, problems=tuple(problems[:_PROBLEMS]))
+    if "heads" in tables:
+        try:
+            shortened = cut(db)
+        except _FAULTS as exc:
+            problems.append(f"heads: {exc}")
+    return Checked(**counts, unsealed=unsealed, cut=shortened, problems=tuple(problems[:_PROBLEMS]))
 
 
 def structure(db: sqlite3.Connection) -> list[str]:

@@ -49,15 +49,23 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a full check saw. `unsealed` counts rows that are not believed; they do no harm."""
+    """What a full check saw. `unsealed` counts rows that are not believed; they do no harm.
+
+    `cut` counts ledgers from which rows are missing.
+    """
 
     runs: int = 0
     analyses: int = 0
     memos: int = 0
     egress: int = 0
+    calls: int = 0
+    heads: int = 0
+    verdicts: int = 0
+    agent_states: int = 0
     unsealed: int = 0
+    cut: int = 0
     problems: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
-        return not self.unsealed and not self.problems
+        return not self.unsealed and not self.cut and not self.problems

@@ -17,17 +17,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from review_agent.agent.errors import StoreError
+from review_agent.checkpoints import judgements, ledger
+from review_agent.checkpoints.batches import marks, parts
 from review_agent.checkpoints.database import VERSION, Connect, Database
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.inspection import examine
 from review_agent.checkpoints.locks import RunLocks
+from review_agent.checkpoints.pruning import forget
 from review_agent.checkpoints.rows import Checked, Claimed, Pruned, RunRow
 from review_agent.checkpoints.seal import Seals, load_seals
 
 __all__ = ["VERSION", "Checked", "Claimed", "Pruned", "RunRow", "Store", "default_path"]
 
 _ADOPT_SECONDS = 7 * 86400.0  # an older run is another one's business
-_AT_ONCE = 500  # values in one statement
 _TOUCH_AFTER = 86400.0  # seconds; the time of last use is kept by the day
 _RUN_COLUMNS = "run_id, created, updated, status, repository, label, target, request, report, seal"
 
@@ -46,7 +48,7 @@ class Store:
         home = home if home is not None else path.parent
         # Called late, so that a place that cannot hold a store is what is complained of.
         self._load_seals: Callable[[], Seals] = partial(load_seals, home, cache_key)
-        self._db = Database(path, connect, upgrade=self._seal_first_version if path.parent == home else None)
+        self._db = Database(path, connect, upgrade=self._believe if path.parent == home else None)
         try:
             self._seals: Seals = self._load_seals()
             self.locks = RunLocks(path.with_name("locks"))
@@ -78,6 +80,8 @@ class Store:
         """`target` is a digest of what is reviewed and how: equal for runs that would do the same."""
         self._begun[run_id] = (_plain(repository), _plain(label), target, request)
         with self._db.transaction() as db:
+            if not db.execute("SELECT count(*) FROM runs WHERE run_id=?", (run_id,)).fetchone()[0]:
+                ledger.begin(db, self._seals, run_id)
             self._insert_run(db, run_id)
         faultpoint("run_begun")
 
@@ -187,8 +191,8 @@ class Store:
     def analyses(self, keys: Sequence[str], of_run: str = "") -> dict[str, str]:
         """Payloads of the keys that are stored; with `of_run`, only of units that this run finished."""
         found: dict[str, str] = {}
-        for part in _parts(keys):
-            sql = f"SELECT key, payload, seal FROM analyses WHERE key IN ({_marks(part)})"  # noqa: S608
+        for part in parts(keys):
+            sql = f"SELECT key, payload, seal FROM analyses WHERE key IN ({marks(part)})"  # noqa: S608
             values = list(part)
             if of_run:
                 sql += " AND key IN (SELECT key FROM run_units WHERE run_id = ?)"
@@ -207,9 +211,9 @@ class Store:
         """Note that these are still of use, so that `prune` keeps them."""
         now = time.time()
         with self._db.transaction() as db:
-            for part in _parts(keys):
+            for part in parts(keys):
                 db.execute(
-                    f"UPDATE analyses SET used=? WHERE used<? AND key IN ({_marks(part)})",  # noqa: S608
+                    f"UPDATE analyses SET used=? WHERE used<? AND key IN ({marks(part)})",  # noqa: S608
                     (now, now - _TOUCH_AFTER, *part),
                 )
 
@@ -226,11 +230,11 @@ class Store:
         done: dict[str, str] = {}
         busy: set[str] = set()
         with self._db.transaction() as db:
-            for part in _parts(keys):
-                marks = _marks(part)
-                rows = db.execute(f"SELECT key, payload, seal FROM analyses WHERE key IN ({marks})", part)  # noqa: S608
+            for part in parts(keys):
+                holes = marks(part)
+                rows = db.execute(f"SELECT key, payload, seal FROM analyses WHERE key IN ({holes})", part)  # noqa: S608
                 done.update(self._believed("analyses", rows.fetchall()))
-                held = db.execute(f"SELECT key, owner FROM claims WHERE key IN ({marks})", part).fetchall()  # noqa: S608
+                held = db.execute(f"SELECT key, owner FROM claims WHERE key IN ({holes})", part).fetchall()  # noqa: S608
                 alive = {
                     owner: owner != run_id and self.locks.held(owner) for owner in {row[1] for row in held}
                 }
@@ -246,43 +250,70 @@ class Store:
     def release(self, run_id: str, keys: Sequence[str]) -> None:
         """Give up what was claimed and not finished."""
         with self._db.transaction() as db:
-            for part in _parts(keys):
+            for part in parts(keys):
                 db.execute(
-                    f"DELETE FROM claims WHERE owner=? AND key IN ({_marks(part)})",  # noqa: S608
+                    f"DELETE FROM claims WHERE owner=? AND key IN ({marks(part)})",  # noqa: S608
                     (run_id, *part),
                 )
 
-    # --- the ledger of what left this machine ---
+    # --- the ledgers: what left this machine, and what tools were called ---
 
     def note_egress(self, run_id: str, rows: Sequence[str]) -> None:
         """Written down before it is sent. `rows` are the caller's JSON."""
-        with self._db.transaction() as db:
-            # A damaged number may be no number.
-            sql = "SELECT max(CAST(number AS INTEGER)) FROM egress WHERE run_id=?"
-            last = db.execute(sql, (run_id,)).fetchone()[0] or 0
-            for number, row in enumerate(rows, start=last + 1):
-                seal = self._seals.mark("egress", run_id, number, row)
-                db.execute("INSERT INTO egress VALUES (?, ?, ?, ?)", (run_id, number, row, seal))
+        self._note("egress", run_id, rows)
         faultpoint("egress_noted")
 
     def egress(self, run_id: str) -> tuple[list[str], bool]:
-        """What a run has sent, in order, and whether it is as it was written, with no row missing before the
-        last.
-        """
+        """What a run has sent, in order, and whether it is as it was written, with no row missing."""
+        return self._noted("egress", run_id)
+
+    def note_call(self, run_id: str, row: str) -> None:
+        """A call of a tool. Durable when this returns."""
+        self._note("calls", run_id, [row])
+        faultpoint("call_noted")
+
+    def calls(self, run_id: str) -> tuple[list[str], bool]:
+        """As `egress`."""
+        return self._noted("calls", run_id)
+
+    def _note(self, name: str, run_id: str, rows: Sequence[str]) -> None:
+        with self._db.transaction() as db:
+            ledger.append(db, self._seals, name, run_id, rows, begun=run_id in self._begun)
+
+    def _noted(self, name: str, run_id: str) -> tuple[list[str], bool]:
         before = self.set_aside
-        rows = self._db.read("SELECT number, row, seal FROM egress WHERE run_id=? ORDER BY number", [run_id])
-        intact = self.set_aside == before and all(
-            number == at and self._seals.holds(str(seal), "egress", run_id, number, str(row))
-            for at, (number, row, seal) in enumerate(rows, start=1)
-        )
-        return [str(row) for _, row, _ in rows], intact
+        rows, intact = ledger.entries(self._db.read, self._seals, name, run_id)
+        return rows, intact and self.set_aside == before
+
+    # --- what an agent has come to ---
+
+    def judge(self, work: str, key: str, run_id: str, turn: int, payload: str) -> bool:
+        """Keep a judgement, durable when this returns. The first of a key stays: False behind it."""
+        with self._db.transaction() as db:
+            fresh = judgements.judge(db, self._seals, work, key, run_id, turn, payload)
+        faultpoint("verdict_written")
+        return fresh
+
+    def judged(self, work: str) -> dict[str, str]:
+        """Judgements by key, in the order written."""
+        return judgements.judged(self._db.read, self._seals, work)
+
+    def save_state(self, work: str, run_id: str, turn: int, payload: str) -> None:
+        """The newest snapshot takes the place of the one before. Durable when this returns."""
+        with self._db.transaction() as db:
+            judgements.save_state(db, self._seals, work, run_id, turn, payload)
+        faultpoint("state_saved")
+
+    def state(self, work: str) -> tuple[int, str] | None:
+        """The turn and the payload of the newest snapshot."""
+        return judgements.state(self._db.read, self._seals, work)
 
     # --- what was computed from content alone ---
 
     def memos(self, keys: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for part in _parts(keys):
-            rows = self._db.read(f"SELECT key, payload, seal FROM memos WHERE key IN ({_marks(part)})", part)  # noqa: S608
+        for part in parts(keys):
+            rows = self._db.read(f"SELECT key, payload, seal FROM memos WHERE key IN ({marks(part)})", part)  # noqa: S608
             found.update(self._believed("memos", rows))
         return found
 
@@ -309,7 +340,7 @@ class Store:
         size = self._db.size
         pruned = Pruned(0, 0, 0, size, size)
         with suppress(_Undone), self._db.transaction() as db:
-            pruned = self._forget(db, before, size)
+            pruned = forget(db, self.locks, before, size)
             if dry_run:
                 raise _Undone
         if dry_run:
@@ -318,32 +349,19 @@ class Store:
         self.locks.tidy()
         return replace(pruned, after=self._db.size)
 
-    def _forget(self, db: sqlite3.Connection, before: float, size: int) -> Pruned:
-        rows = [str(row[0]) for row in db.execute("SELECT run_id FROM runs WHERE updated<?", (before,))]
-        old = [run_id for run_id in rows if not self.locks.held(run_id)]
-        # Units of runs without a row: the store was set aside under a run that died later.
-        sql = "SELECT DISTINCT run_id FROM run_units WHERE run_id NOT IN (SELECT run_id FROM runs)"
-        lost = [str(row[0]) for row in db.execute(sql) if not self.locks.held(str(row[0]))]
-        for part in _parts([*old, *lost]):
-            for table in ("runs", "run_units", "egress"):
-                db.execute(f"DELETE FROM {table} WHERE run_id IN ({_marks(part)})", part)  # noqa: S608
-        gone = db.execute(
-            "DELETE FROM analyses WHERE used<? AND key NOT IN (SELECT key FROM run_units)", (before,)
-        ).rowcount
-        db.execute("DELETE FROM memos WHERE used<?", (before,))
-        owners = [str(row[0]) for row in db.execute("SELECT DISTINCT owner FROM claims")]
-        for owner in owners:
-            if not self.locks.held(owner):
-                db.execute("DELETE FROM claims WHERE owner=?", (owner,))
-        return Pruned(len(old), gone, len(rows) - len(old), size, size)
-
     def check(self) -> Checked:
         """Read everything: the file's structure, and every seal."""
         return examine(self._db.connection, self._seals)
 
-    def _seal_first_version(self, db: sqlite3.Connection) -> None:
-        """Version 1 had no seals. In the user's own state folder its rows are believed, once."""
+    def _believe(self, db: sqlite3.Connection, version: int) -> None:
+        """In the user's own state folder the rows of older versions are believed, once."""
         self._seals = self._load_seals()
+        if version == 1:
+            self._seal_first_version(db)
+        ledger.number_all(db, self._seals)
+
+    def _seal_first_version(self, db: sqlite3.Connection) -> None:
+        """It had no seals."""
         for key, payload in db.execute("SELECT key, payload FROM analyses").fetchall():
             seal = self._seals.mark("analyses", str(key), str(payload))
             db.execute("UPDATE analyses SET seal=? WHERE key=?", (seal, key))
@@ -351,14 +369,6 @@ class Store:
             run_id, _, _, status, *rest = (str(value) for value in row[:-1])
             seal = self._run_seal(run_id, status, *rest)
             db.execute("UPDATE runs SET seal=? WHERE run_id=?", (seal, run_id))
-
-
-def _parts(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE))
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ",".join("?" * len(values))
 
 
 def _plain(name: str) -> str:

@@ -134,7 +134,7 @@ def test_the_journal_fits_the_file_system(tmp_path: Path, remote: bool, mode: st
     moved = Database(path, remote=lambda _: not remote)
     assert moved.read("SELECT key, owner FROM claims") == [("k", "r")]
     moved.close()
-    assert VERSION == 2
+    assert VERSION == 3
 
 
 MOUNTS = r"""

@@ -16,7 +16,8 @@ from review_agent.checkpoints.store import VERSION, Store
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store with a row of each kind: 1 run, 40 units, 1 memo, 2 rows of the ledger."""
+    """A store with a row of each kind: 1 run, 40 units, 1 memo, 2 rows and 1 of the ledgers and their heads, 2 judgements,
+    1 snapshot."""
     path = tmp_path / "state" / "store.sqlite3"
     with Store(path) as store:
         store.start_run("run", "/repo", "tree", "{}")
@@ -24,11 +25,15 @@ def path(tmp_path: Path) -> Path:
             store.finish_unit("run", f"key{at}", f"{at}.py", "payload " * 60)
         store.memorise({"memo": "[]"})
         store.note_egress("run", ["one", "two"])
+        store.note_call("run", "call")
+        store.judge("work", "a", "run", 1, "of a")
+        store.judge("work", "b", "run", 2, "of b")
+        store.save_state("work", "run", 2, "state")
         store.finish_run("run", "finished", "{}")
     return path
 
 
-WHOLE = Checked(runs=1, analyses=40, memos=1, egress=2)
+WHOLE = Checked(runs=1, analyses=40, memos=1, egress=2, calls=1, heads=2, verdicts=2, agent_states=1)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -57,6 +62,11 @@ def test_a_sound_store(path: Path) -> None:
         "UPDATE egress SET number=7 WHERE number=1",
         "UPDATE egress SET run_id='x' WHERE number=1",
         "UPDATE memos SET seal=''",
+        "UPDATE calls SET row='x'",
+        "UPDATE heads SET last=2 WHERE ledger='calls'",
+        "UPDATE verdicts SET payload='x' WHERE key='a'",
+        "UPDATE verdicts SET number=3 WHERE key='a'",
+        "UPDATE agent_states SET turn=3",
     ],
 )
 def test_a_row_that_is_not_as_it_was_written_is_counted(path: Path, sql: str) -> None:
@@ -69,9 +79,9 @@ def test_a_row_that_is_not_as_it_was_written_is_counted(path: Path, sql: str) ->
 
 
 def test_without_the_key_no_seal_holds_and_none_is_made(path: Path, tmp_path: Path) -> None:
-    assert inspect(path, tmp_path).unsealed == 44
+    assert inspect(path, tmp_path).unsealed == 50
     (tmp_path / "seal.key").write_bytes(b"short")
-    assert inspect(path, tmp_path).unsealed == 44
+    assert inspect(path, tmp_path).unsealed == 50
     assert (tmp_path / "seal.key").read_bytes() == b"short"
 
 

@@ -23,11 +23,11 @@ import kills
 import logs
 import statements
 import stops
-from bench import Bench, Tally, make_bench, side_by_side
+from bench import ELSEWHERE, Bench, Tally, make_bench, side_by_side
 
 from review_agent.checkpoints.faultpoint import POINTS
 
-POINTS_HERE = tuple(point for point in POINTS if point != "egress_noted")  # nothing leaves this machine
+POINTS_HERE = tuple(point for point in POINTS if point not in ELSEWHERE)
 SIZES = list(range(disk.STEP, disk.MOST + 1, disk.STEP))
 Pair = list[tuple[Bench, str, float]]
 

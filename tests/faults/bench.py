@@ -22,6 +22,8 @@ from driver import Cli, Server, launch, steady  # noqa: E402
 
 from review_agent.checkpoints.store import RunRow, Store  # noqa: E402
 
+# Points of what the benches do not do: nothing leaves this machine, and there is no agent.
+ELSEWHERE = ("egress_noted", "call_noted", "verdict_written", "state_saved")
 MARK = re.compile(r"# unit-(\d+)")
 _SAID = re.compile(r"^发现 \[.*?\] (\w+\.py):", re.M)
 FAULTY = ("Traceback", "程序内部错误", "Internal error (")

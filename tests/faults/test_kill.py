@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import kills
-from bench import Bench, side_by_side
+from bench import ELSEWHERE, Bench, side_by_side
 
 from review_agent.checkpoints.faultpoint import POINTS
 
-HERE = tuple(point for point in POINTS if point != "egress_noted")  # see test_egress.py
+HERE = tuple(point for point in POINTS if point not in ELSEWHERE)  # see test_egress.py, test_judgements.py
 Whole = tuple[list[str], float]
 
 
