@@ -1,0 +1,169 @@
+"""What a scripted Claude does in a review: each function returns a policy over the conversation so far.
+
+A policy keeps no memory of its own. What it has done it reads from the conversation, and what a run before this one has done from
+the answers of the tools; so it goes on where a session is resumed, and begins well in a fresh one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scripted_claude import Asked, Calls, Reply, Script, Text
+
+OURS = "mcp__review__"
+DONE = "审查完成。"
+SNIPPET = {"code": "def half(n):\n    return n / 0\n", "language": "python"}
+TRIES = 2  # of one call that fails
+FINDING = (
+    "path", "start_line", "end_line", "quote", "title", "category", "severity", "confidence", "explanation", "suggestion",
+)
+
+Finding = Mapping[str, Any]
+
+
+def reviewer(
+    refute: Sequence[str] = (),
+    add: Finding | None = None,
+    summary: str = "总评：已核对全部候选。",
+    at_once: int = 2,
+    analyze: bool = True,
+) -> Script:
+    """Judges each open candidate (refuted when a word of `refute` is in its title or path), asks the local model once in both
+    forms, records `add` (the fields of FINDING), submits `summary`, and ends. `at_once`: judgements in one turn."""
+
+    def script(asked: Asked) -> Reply:
+        talk = _Talk(asked)
+        steps = (_page(talk), _judge(talk, refute, at_once), _analyze(talk) if analyze else [], _add(talk, add), _sum_up(talk, summary))
+        return next((Calls(step) for step in steps if step), Text(DONE))
+
+    return script
+
+
+def looping() -> Script:
+    """Asks for the same list for ever."""
+    return lambda asked: Calls([(OURS + "list_units", {})])
+
+
+def plain_text(text: str = "我看完了，没有问题。") -> Script:
+    """Never calls a tool."""
+    return lambda asked: Text(text)
+
+
+UNKNOWN: Sequence[tuple[str, Mapping[str, Any]]] = (("Bash", {"command": "id"}), ("mcp__other__x", {}), (OURS + "nope", {"path": "a.py"}))
+
+
+def unknown_tools(inner: Script | None = None) -> Script:
+    """First calls three tools that nobody offered, one a turn, then reviews."""
+    return obedient(UNKNOWN, then=inner or reviewer())
+
+
+def stops_at(turn: int, inner: Script) -> Script:
+    """From its turn number `turn` on (1: the first), only a text."""
+    return lambda asked: Text("就到这里。") if asked.turn + 1 >= turn else inner(asked)
+
+
+def obedient(actions: Sequence[tuple[str, Mapping[str, Any]]], then: Script | None = None) -> Script:
+    """Tries each (name, input), one a turn, whatever becomes of it; then goes on as `then`, or ends."""
+
+    def script(asked: Asked) -> Reply:
+        tried = [(name, given) for _, name, given in asked.called]
+        left = [(name, given) for name, given in actions if (name, dict(given)) not in tried]
+        if left:
+            return Calls(left[:1])
+        return then(asked) if then else Text(DONE)
+
+    return script
+
+
+@dataclass(frozen=True)
+class _Talk:
+    """The conversation as a reviewer sees it: what was called, and what came back."""
+
+    asked: Asked
+
+    def offered(self, tool: str) -> bool:
+        return OURS + tool in self.asked.tools
+
+    def over(self, tool: str, **given: object) -> bool:
+        """Whether a call with these arguments (among others) came back well, or failed often enough."""
+        answers = {call: failed for call, _, failed in self.asked.results}
+        failed = [answers.get(call, True) for call, name, had in self.asked.called if name == OURS + tool and _holds(had, given)]
+        return not all(failed) or len(failed) >= TRIES
+
+    def answers(self, tool: str) -> list[dict[str, Any]]:
+        """What came back well as JSON objects, in order."""
+        calls = {call for call, name, _ in self.asked.called if name == OURS + tool}
+        found = []
+        for call, text, failed in self.asked.results:
+            if call in calls and not failed:
+                try:
+                    found.append(json.loads(text))
+                except ValueError:
+                    continue  # "[Tool call interrupted…"
+        return [one for one in found if isinstance(one, dict)]
+
+    @property
+    def candidates(self) -> dict[str, dict[str, Any]]:
+        """By id, as they were told last."""
+        return {one["id"]: one for page in self.answers("get_candidates") for one in page.get("candidates", [])}
+
+    @property
+    def visible(self) -> list[dict[str, Any]]:
+        return [one for one in self.candidates.values() if not one.get("local_only")]
+
+
+_Step = list[tuple[str, Mapping[str, Any]]]
+
+
+def _page(talk: _Talk) -> _Step:
+    """The first page of the candidates, or the next."""
+    pages = talk.answers("get_candidates")
+    if not pages:
+        return [] if talk.over("get_candidates") else [(OURS + "get_candidates", {})]
+    following = pages[-1].get("next")
+    if following is None:
+        return []
+    schema = talk.asked.schemas.get(OURS + "get_candidates", {}).get("properties", {})
+    argument = next((name for name in schema if name not in ("limit", "count")), "next")
+    return [] if talk.over("get_candidates", **{argument: following}) else [(OURS + "get_candidates", {argument: following})]
+
+
+def _judge(talk: _Talk, refute: Sequence[str], at_once: int) -> _Step:
+    steps: _Step = []
+    for one in talk.visible:
+        if one.get("status") == "open" and not talk.over("judge_finding", id=one["id"]):
+            wrong = any(word in f"{one.get('title', '')}\n{one.get('path', '')}" for word in refute)
+            verdict, reason = ("refute", "脚本：并非问题。") if wrong else ("confirm", "脚本：属实。")
+            steps.append((OURS + "judge_finding", {"id": one["id"], "verdict": verdict, "reason": reason}))
+    return steps[:at_once]
+
+
+def _analyze(talk: _Talk) -> _Step:
+    """Both forms, once each: a piece of a file, and code as it stands."""
+    if not talk.offered("local_model_analyze"):
+        return []
+    forms: list[Mapping[str, Any]] = [SNIPPET]
+    if talk.visible:
+        first = talk.visible[0]
+        forms.insert(0, {key: first[key] for key in ("path", "start_line", "end_line")})
+    return [(OURS + "local_model_analyze", form) for form in forms if not talk.over("local_model_analyze", **form)][:1]
+
+
+def _add(talk: _Talk, finding: Finding | None) -> _Step:
+    """A finding of the agent's own, unless a run before this one has recorded it."""
+    if finding is None or any((one.get("title"), one.get("path")) == (finding["title"], finding["path"]) for one in talk.visible):
+        return []
+    if talk.over("record_finding", title=finding["title"]):
+        return []
+    return [(OURS + "record_finding", {key: finding[key] for key in FINDING if key in finding})]
+
+
+def _sum_up(talk: _Talk, summary: str) -> _Step:
+    return [] if talk.over("submit_summary") else [(OURS + "submit_summary", {"summary": summary})]
+
+
+def _holds(had: Mapping[str, object], given: Mapping[str, object]) -> bool:
+    return all(had.get(key) == value for key, value in given.items())
