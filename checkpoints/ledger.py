@@ -21,9 +21,14 @@ Read = Callable[[str, Sequence[str]], list[tuple[Any, ...]]]
 
 
 def begin(db: sqlite3.Connection, seals: Seals, run_id: str) -> None:
-    """Heads of empty ledgers. Only for a run that is not there yet."""
+    """Heads of empty ledgers, for a run that begins; none where something of it is there already."""
+    if db.execute("SELECT count(*) FROM runs WHERE run_id=?", (run_id,)).fetchone()[0]:
+        return
     for ledger in LEDGERS:
-        _put_head(db, seals, ledger, run_id, 0)
+        sql = f"SELECT (SELECT count(*) FROM {ledger} WHERE run_id=?) + "  # noqa: S608
+        sql += "(SELECT count(*) FROM heads WHERE ledger=? AND run_id=?)"
+        if not db.execute(sql, (run_id, ledger, run_id)).fetchone()[0]:
+            _put_head(db, seals, ledger, run_id, 0)
 
 
 def append(

@@ -80,8 +80,7 @@ class Store:
         """`target` is a digest of what is reviewed and how: equal for runs that would do the same."""
         self._begun[run_id] = (_plain(repository), _plain(label), target, request)
         with self._db.transaction() as db:
-            if not db.execute("SELECT count(*) FROM runs WHERE run_id=?", (run_id,)).fetchone()[0]:
-                ledger.begin(db, self._seals, run_id)
+            ledger.begin(db, self._seals, run_id)
             self._insert_run(db, run_id)
         faultpoint("run_begun")
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.database import VERSION, Database, on_network
+from review_agent.checkpoints.inspection import inspect
+from review_agent.checkpoints.rows import Checked
+from review_agent.checkpoints.seal import load_seals
 from review_agent.checkpoints.store import Store
+
+
+def alter(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(sql)
+        db.commit()
+
 
 # --- version 1
 
@@ -74,6 +85,8 @@ def test_an_upgraded_store_is_as_good_as_a_new_one(first: Path) -> None:
         store.finish_unit("new", "k1", "a.py", "anew")
         store.memorise({"m": "memo"})
         store.note_egress("new", ["row"])
+        store.note_call("old", "call")
+        assert (store.egress("new"), store.calls("old")) == ((["row"], True), (["call"], True))
         store.finish_run("new", "finished", "{}")
         assert store.analyses(["k1", "k2", "k3"]) == {"k1": "anew", "k2": "second", "k3": "third"}
         pruned = store.prune(3000.0)
@@ -85,7 +98,7 @@ def test_an_upgraded_store_is_as_good_as_a_new_one(first: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     ["ALTER TABLE analyses", "CREATE TABLE memos", "UPDATE analyses SET seal", "UPDATE runs SET seal"]
-    + ["PRAGMA user_version=", "COMMIT"],
+    + ["CREATE TABLE heads", "INSERT OR REPLACE INTO heads", "PRAGMA user_version=", "COMMIT"],
 )
 def test_an_upgrade_is_whole_or_not_at_all(first: Path, statement: str) -> None:
     class Failing(sqlite3.Connection):
@@ -104,6 +117,124 @@ def test_an_upgrade_is_whole_or_not_at_all(first: Path, statement: str) -> None:
     assert len(db.execute("PRAGMA table_info(analyses)").fetchall()) == 3
     db.close()
     test_a_store_of_version_1_is_believed_in_the_users_own_folder(first)
+
+
+# --- version 2
+
+SECOND = """
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY, created REAL NOT NULL, updated REAL NOT NULL, status TEXT NOT NULL,
+    repository TEXT NOT NULL, label TEXT NOT NULL, target TEXT NOT NULL, request TEXT NOT NULL,
+    report TEXT NOT NULL DEFAULT '', seal TEXT NOT NULL DEFAULT '') STRICT;
+CREATE TABLE analyses (
+    key TEXT PRIMARY KEY, created REAL NOT NULL, used REAL NOT NULL, payload TEXT NOT NULL,
+    seal TEXT NOT NULL) STRICT;
+CREATE TABLE run_units (
+    run_id TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, finished REAL NOT NULL,
+    PRIMARY KEY (run_id, key, path)) STRICT, WITHOUT ROWID;
+CREATE TABLE claims (
+    key TEXT PRIMARY KEY, owner TEXT NOT NULL, since REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE egress (
+    run_id TEXT NOT NULL, number INTEGER NOT NULL, row TEXT NOT NULL, seal TEXT NOT NULL,
+    PRIMARY KEY (run_id, number)) STRICT, WITHOUT ROWID;
+CREATE TABLE memos (
+    key TEXT PRIMARY KEY, used REAL NOT NULL, payload TEXT NOT NULL, seal TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+CREATE INDEX runs_by_time ON runs (updated);
+CREATE INDEX units_by_key ON run_units (key);
+CREATE INDEX analyses_by_use ON analyses (used);
+PRAGMA journal_mode=WAL;
+INSERT INTO run_units VALUES ('old', 'k1', 'a.py', 1000.0);
+PRAGMA user_version=2;
+"""
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """A store as version 2 wrote it: two runs, one of them with three rows in its ledger."""
+    path = tmp_path / "store.sqlite3"
+    seals = load_seals(tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(SECOND)
+        for run in ("old", "local"):
+            texts = ("/repo", "tree", "target", "{}", "")
+            seal = seals.mark("runs", run, "stopped", *texts)
+            db.execute(
+                "INSERT INTO runs VALUES (?, 1.0, 2.0, 'stopped', ?, ?, ?, ?, ?, ?)", (run, *texts, seal)
+            )
+        seal = seals.mark("analyses", "k1", "first")
+        db.execute("INSERT INTO analyses VALUES ('k1', 1000.0, 1000.0, 'first', ?)", [seal])
+        for number, row in enumerate(("one", "two", "three"), start=1):
+            seal = seals.mark("egress", "old", number, row)
+            db.execute("INSERT INTO egress VALUES ('old', ?, ?, ?)", (number, row, seal))
+        db.commit()
+    return path
+
+
+def test_a_store_of_version_2_keeps_all_it_had(second: Path) -> None:
+    for _ in range(2):
+        with Store(second) as store:
+            assert store.analyses(["k1"]) == {"k1": "first"}
+            assert {row.run_id: row.intact for row in store.runs()} == {"old": True, "local": True}
+            assert (store.egress("old"), store.egress("local")) == (
+                (["one", "two", "three"], True),
+                ([], True),
+            )
+            assert (store.calls("old"), store.calls("local")) == (([], True), ([], True))
+            assert store.check().sound
+    with Store(second) as store:
+        store.start_run("old", "/repo", "tree", "{}", "target")
+        store.note_egress("old", ["four"])
+        store.note_call("old", "call")
+        assert store.judge("work", "key", "old", 1, "judgement")
+        store.save_state("work", "old", 1, "state")
+        assert store.egress("old") == (["one", "two", "three", "four"], True)
+        assert (store.judged("work"), store.state("work")) == ({"key": "judgement"}, (1, "state"))
+        assert store.check() == Checked(2, 1, 0, 4, calls=1, heads=4, verdicts=1, agent_states=1)
+    alter(second, "DELETE FROM egress WHERE number=4")
+    with Store(second) as store:
+        assert store.egress("old") == (["one", "two", "three"], False)
+
+
+def test_a_ledger_of_version_2_with_a_gap_stays_known_for_it(second: Path) -> None:
+    alter(second, "DELETE FROM egress WHERE number=2")
+    with Store(second) as store:
+        store.note_egress("old", ["four"])
+        assert store.egress("old") == (["one", "three", "four"], False)
+        assert (store.check().unsealed, store.check().cut) == (0, 1)
+
+
+def test_ledgers_of_version_2_elsewhere_may_have_been_cut(second: Path, tmp_path: Path) -> None:
+    """Who can write there can also call a store of this version one of the version before."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "seal.key").rename(tmp_path / "home" / "seal.key")
+    with Store(second, home=tmp_path / "home") as store:
+        assert store.analyses(["k1"]) == {"k1": "first"}  # each row still speaks for itself
+        assert store.egress("old") == (["one", "two", "three"], False)
+        store.start_run("new", "/repo", "tree", "{}", "target")
+        store.note_egress("new", ["row"])
+        assert store.egress("new") == (["row"], True)
+
+
+def test_a_store_of_version_2_can_be_looked_at_before_it_is_upgraded(second: Path, tmp_path: Path) -> None:
+    assert inspect(second, tmp_path) == Checked(runs=2, analyses=1, egress=3)
+    alter(second, "UPDATE egress SET row='x' WHERE number=2")
+    assert inspect(second, tmp_path).unsealed == 1
+    with closing(sqlite3.connect(second)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("fixture", ["first", "second"])
+def test_an_upgraded_store_has_the_tables_of_a_new_one(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    def made(path: Path) -> dict[str, set[str]]:
+        """Names of columns by table and index."""
+        with Store(path), closing(sqlite3.connect(path)) as db:
+            names = [str(row[0]) for row in db.execute("SELECT name FROM sqlite_schema").fetchall()]
+            return {name: {row[1] for row in db.execute(f"PRAGMA table_xinfo({name})")} for name in names}
+
+    assert made(request.getfixturevalue(fixture)) == made(tmp_path / "new" / "store")
 
 
 # --- journals

@@ -1,4 +1,4 @@
-"""The ledger of what was sent, memos, and what is forgotten when it is old."""
+"""Memos, and what is forgotten when it is old."""
 
 from __future__ import annotations
 
@@ -31,42 +31,6 @@ def column(store: Store, sql: str) -> list[object]:
         found = [row[0] for row in db.execute(sql)]
     db.close()
     return found
-
-
-# --- the ledger
-
-
-def test_the_ledger_keeps_its_order(store: Store) -> None:
-    store.note_egress("r", ["b", "a"])
-    store.note_egress("other", ["x"])
-    store.note_egress("r", [])
-    store.note_egress("r", ["c", *map(str, range(20))])
-    assert store.egress("r") == (["b", "a", "c", *map(str, range(20))], True)
-    assert store.egress("other") == (["x"], True)
-    assert store.egress("none") == ([], True)
-
-
-@pytest.mark.parametrize(
-    ("sql", "left"),
-    [
-        ("DELETE FROM egress WHERE number=1", ["two", "three"]),
-        ("DELETE FROM egress WHERE number=2", ["one", "three"]),
-        ("UPDATE egress SET row='none' WHERE number=2", ["one", "none", "three"]),
-        ("UPDATE egress SET seal='' WHERE number=3", ["one", "two", "three"]),
-        ("UPDATE egress SET seal='é' WHERE number=3", ["one", "two", "three"]),
-        ("UPDATE egress SET number=9 WHERE number=3", ["one", "two", "three"]),
-        ("UPDATE egress SET number=-1 WHERE number=3", ["three", "one", "two"]),
-        (
-            "INSERT INTO egress SELECT run_id, 4, row, seal FROM egress WHERE number=3",
-            ["one", "two", "three", "three"],
-        ),
-        ("INSERT INTO egress VALUES ('r', 4, 'planted', '')", ["one", "two", "three", "planted"]),
-    ],
-)
-def test_a_ledger_that_was_altered_is_known_for_it(store: Store, sql: str, left: list[str]) -> None:
-    store.note_egress("r", ["one", "two", "three"])
-    alter(store, sql)
-    assert store.egress("r") == (left, False)
 
 
 # --- memos
@@ -104,6 +68,9 @@ def run_of(store: Store, run: str, days: float, keys: str, used: float | None = 
     for key in keys:
         store.finish_unit(run, key, f"{key}.py", key.upper())
     store.note_egress(run, ["row"])
+    store.note_call(run, "call")
+    store.judge(run, "key", run, 1, "judgement")
+    store.save_state(run, run, 1, "state")
     store.finish_run(run, "finished", "{}")
     alter(store, "UPDATE runs SET updated=? WHERE run_id=?", time.time() - days * DAY, run)
     for key in keys:
@@ -124,6 +91,10 @@ def test_what_is_old_goes_with_all_its_rows(store: Store) -> None:
     assert [row.run_id for row in store.runs()] == ["new"]
     assert (store.units_of("old"), store.units_of("new")) == (0, 2)
     assert (store.egress("old"), store.egress("new")) == (([], True), (["row"], True))
+    assert (store.calls("old"), store.calls("new")) == (([], True), (["call"], True))
+    assert (store.judged("old"), store.judged("new")) == ({}, {"key": "judgement"})
+    assert (store.state("old"), store.state("new")) == (None, (1, "state"))
+    assert column(store, "SELECT DISTINCT run_id FROM heads") == ["new"]
     assert store.check().sound
 
 
@@ -177,6 +148,17 @@ def test_units_of_a_run_without_a_row_keep_nothing(store: Store) -> None:
     with store.locks.hold("driven"):
         assert store.prune(time.time() + 1).analyses == 1
         assert store.analyses("ab") == {"b": "B"}
+
+
+@pytest.mark.parametrize("table", ["egress", "calls", "heads", "verdicts", "agent_states"])
+def test_what_runs_without_a_row_left_behind_goes(store: Store, table: str) -> None:
+    """The store was set aside under a run, which went on and then died."""
+    for run in ("lost", "driven"):
+        run_of(store, run, 1, "")
+    alter(store, "DELETE FROM runs")
+    with store.locks.hold("driven"):
+        assert pruned(store, 90) == (0, 0, 0)
+        assert {*column(store, f"SELECT run_id FROM {table}")} == {"driven"}
 
 
 def test_the_space_is_given_back(store: Store) -> None:
