@@ -21,7 +21,7 @@ from review_agent.tools.git_dir import shadow
 from review_agent.tools.git_location import Location, borrowed, find
 from review_agent.tools.git_process import USUAL, Bounds, execute, program
 
-__all__ = ["EMPTY_TREES", "Bounds", "Calling", "Location", "Repository", "TreeEntry", "find"]
+__all__ = ["EMPTY_TREES", "Bounds", "Calling", "Commit", "Location", "Repository", "TreeEntry", "find"]
 
 EMPTY_TREES = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -29,6 +29,7 @@ EMPTY_TREES = {
 }
 _GITLINK = "160000"
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BLAMED = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) \d+ (\d+)(?: \d+)?$")
 _OPTIONS = (
     "-c", "core.quotePath=true", "-c", "core.fsmonitor=false", "-c", "diff.renameLimit=2000",
     "-c", "core.bigFileThreshold=64m",  # one huge file is "binary" then, instead of the end of the review
@@ -47,6 +48,16 @@ class TreeEntry:
     path: str
     blob: str = ""
     absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """`day` as in 2026-01-31; `paths` it changed, against its first parent."""
+
+    id: str
+    day: str
+    subject: str
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +277,43 @@ class Repository:
             if kind == "blob" and mode != "120000" and os.fsdecode(name) == path:
                 return self.blobs([blob], max_size).get(blob)
         return None
+
+    def listed_at(self, commit: str) -> list[TreeEntry]:
+        """The files of a commit; submodules are left out."""
+        out = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", _id(commit))
+        entries = []
+        for row in _split(out):
+            meta, _, name = row.partition(b"\t")
+            mode, kind, blob = meta.decode().split(" ")
+            if kind == "blob":
+                entries.append(TreeEntry(mode, os.fsdecode(name), blob))
+        return entries
+
+    def log(self, commit: str, path: str = "", limit: int = 20) -> list[Commit]:
+        """The last commits up to one, newest first; with `path` those that changed it. Merges name no paths."""
+        options = (f"-{int(limit)}", "--no-renames", "--full-diff", "--name-only", "-z", "--format=%x00%H%x00%as%x00%s")
+        only = [f":(top,literal){path}"] if path else []
+        out = self.run("log", *options, "--end-of-options", _id(commit), "--", *only)
+        fields = out.split(b"\0")
+        commits: list[Commit] = []
+        at = 1
+        while at + 2 < len(fields):
+            name, day, subject = (field.decode("utf-8", "replace") for field in fields[at : at + 3])
+            at += 3
+            paths = []
+            while at < len(fields) and fields[at]:
+                paths.append(os.fsdecode(fields[at].lstrip(b"\n")))
+                at += 1
+            commits.append(Commit(name.strip(), day, subject, tuple(path for path in paths if path)))
+            at += 1
+        return commits
+
+    def blame(self, commit: str, path: str, start: int, end: int) -> list[tuple[int, str]]:
+        """(line, commit that wrote it) for lines of a file as it is at a commit."""
+        span = f"{int(start)},{int(end)}"
+        out = self.run("blame", "--porcelain", "--no-textconv", "-L", span, _id(commit), "--", path)
+        rows = (_BLAMED.match(line) for line in out.split(b"\n"))
+        return [(int(row[2]), row[1].decode()) for row in rows if row]
 
     def churn(self, limit: int = 500) -> Mapping[str, int]:
         """How many of the last `limit` commits touched each path; nothing where history cannot be read."""
