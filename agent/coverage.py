@@ -20,7 +20,7 @@ from review_agent.agent.models import (
 )
 from review_agent.agent.units import CUT
 
-LIMITS = frozenset({"limit_max_files", "limit_max_seconds", "limit_max_tokens"})
+LIMITS = frozenset({"limit_max_files", "limit_max_seconds", "limit_max_tokens", "limit_max_turns"})
 # The server, not the model, is why: no answer came.
 ENGINE_FAILURES = frozenset(
     f"engine_{what}" for what in ("unavailable", "busy", "fault", "rejected", "stalled", "gave_up")

@@ -366,6 +366,7 @@ class EngineInfo:
     model: str
     model_digest: str
     orchestrator: str = "direct"
+    agent_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +19,7 @@ from review_agent.agent.findings import Gate, complete, decide, model_findings
 from review_agent.agent.memos import Checks
 from review_agent.agent.models import (
     Analysis,
+    CloudUsage,
     Egress,
     EngineInfo,
     Finding,
@@ -25,9 +27,11 @@ from review_agent.agent.models import (
     Outcome,
     Report,
     ReviewUnit,
+    RouteKind,
     SourceFile,
     TrustClass,
     Usage,
+    Verdict,
 )
 from review_agent.agent.planner import Plan
 from review_agent.agent.progress import Progress
@@ -39,6 +43,11 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
+
+if TYPE_CHECKING:
+    from review_agent.agent.audit import Call
+    from review_agent.agent.verification import Verified
+    from review_agent.tools.claude import Side
 
 _EGRESS = TypeAdapter(Egress)
 
@@ -78,6 +87,8 @@ class Review:
     demo: bool = False
     fresh: bool = False
     notes: tuple[Note, ...] = ()
+    agent: Side | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
     store_failed: bool = False
     meter: Meter = field(default_factory=Meter)
     analyses: dict[tuple[str, int], Analysis] = field(default_factory=dict)
@@ -86,6 +97,7 @@ class Review:
     _ledger: Ledger | None = None
     _sent_before: tuple[Egress, ...] = ()
     _checked: list[tuple[Finding, str]] | None = None
+    _verified: Verified | None = None
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -115,6 +127,8 @@ class Review:
                 deadline=deadline,
             )
             await checking
+            if self.agent is not None and not self.stopped and not self.store_failed:
+                self._verified = await self._verify(self.agent, analyzer, deadline)
             self.stopped = "store_failed" if self.store_failed else self.stopped
         finally:
             heart.cancel()
@@ -122,6 +136,54 @@ class Review:
             await asyncio.gather(heart, checking, return_exceptions=True)
             self.progress.close()
         return self.report()
+
+    async def _verify(self, side: Side, analyzer: Analyzer, deadline: float | None) -> Verified | None:
+        """The agent's part. What it has said is kept, however it ends."""
+        from review_agent.agent.verification import Scene, verify
+
+        scene = Scene(
+            side,
+            self.plan,
+            self.settings,
+            self.target,
+            self.environ,
+            self.run_id,
+            self.store,
+            self.stop,
+            analyzer,
+            hides=self._hides(side),
+            route=lambda _: str(RouteKind.HYBRID if side.cloud else RouteKind.LOCAL),
+            keep_egress=self._keep_egress,
+            keep_call=self._keep_call,
+            on_found=self.progress.finding,
+            progress=lambda key, fields: self.progress.line(key, **fields),
+            deadline=deadline or 0.0,
+            tokens=self.settings.max_cloud_tokens,
+        )
+        try:
+            verified = await verify(scene, self._verdicts())
+        except (StoreError, Stopped) as exc:
+            if isinstance(exc, StoreError):
+                self._store_failed(exc)
+            return None
+        self.stopped = self.stopped or verified.why
+        return verified
+
+    def _hides(self, side: Side) -> Callable[[str, bool], str]:
+        from review_agent.agent.router import Policy
+
+        if not side.cloud and side.endpoint.trust is TrustClass.LOOPBACK:
+            return lambda _path, _secret: ""
+        policy = Policy(self.settings.local_only, self.settings.cloud_allowed)
+        return lambda path, secret: policy.hidden(path, has_secret=secret)
+
+    def _keep_call(self, call: Call) -> None:
+        if self.store is None:
+            return
+        try:
+            self.store.note_call(self.run_id, call.model_dump_json())
+        except StoreError as exc:
+            self._store_failed(exc)
 
     async def _show_checks(self) -> None:
         """The checks take seconds on a large tree; the server reads its first request meanwhile."""
@@ -224,8 +286,8 @@ class Review:
     def _gate(self) -> Gate:
         return Gate(self.settings.min_severity, self.settings.min_confidence, self.demo)
 
-    def report(self) -> Report:
-        """The report of what is known now."""
+    def _verdicts(self) -> list[Verdict]:
+        """What becomes of every finding that is known now, the agent's own and its judgements among them."""
         plan = self.plan
         ordered = [
             self.analyses[(unit.path, unit.index)]
@@ -234,7 +296,15 @@ class Review:
             if (unit.path, unit.index) in self.analyses
         ]
         found = model_findings(ordered, plan.contexts) + self._checks()
-        verdicts = decide(found, self._files(), self._gate())
+        if self._verified is None:
+            return decide(found, self._files(), self._gate())
+        verdicts = decide(found + self._verified.found, self._files(), self._gate())
+        return self._verified.judged(verdicts)
+
+    def report(self) -> Report:
+        """The report of what is known now."""
+        plan, verified = self.plan, self._verified
+        verdicts = self._verdicts()
         results = file_results(plan.files, plan.units, self.analyses, self.stopped or "not_finished")
         files = sorted([*results, *plan.skipped], key=lambda file: file.path)
         coverage = cover(files)
@@ -244,18 +314,29 @@ class Review:
             run_id=self.run_id,
             target=self.target.label(),
             lang=self.settings.lang,
-            engine=self.engine,
+            engine=self._engine(),
             verdict=word,
             verdict_reason=reason,
             coverage=coverage,
-            summary="",  # a model that saw one request cannot speak for the whole; the orchestrator will
+            # A model that saw one request cannot speak for the whole; the agent can.
+            summary=verified.summary if verified is not None else "",
             verdicts=tuple(verdicts),
             files=tuple(files),
             usage=self._usage(),
-            egress=(*self._sent_before, *(self._ledger.rows if self._ledger is not None else ())),
-            notes=(*plan.notes, *self.notes),
+            egress=(
+                *self._sent_before,
+                *(self._ledger.rows if self._ledger is not None else ()),
+                *(verified.egress if verified is not None else ()),
+            ),
+            notes=(*plan.notes, *self.notes, *(verified.notes if verified is not None else ())),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
+
+    def _engine(self) -> EngineInfo:
+        """Who did it: the agent counts where it was asked, whatever came of it."""
+        if self.agent is None or (self._verified is not None and self._verified.fell_back):
+            return self.engine
+        return replace(self.engine, orchestrator="agent", agent_model=self.agent.model)
 
     def _usage(self) -> Usage:
         return Usage(
@@ -264,6 +345,7 @@ class Review:
             completion_tokens=self.meter.completion_tokens,
             cached_units=len(self.plan.cached),
             seconds=round(time.monotonic() - self.started, 1),
+            cloud=self._verified.usage if self._verified is not None else CloudUsage(),
         )
 
 

@@ -1,0 +1,163 @@
+"""What an agent is asked about: candidates with ids, what it said of them, what it found itself, its summary.
+
+All of it is keyed by content, so that a session which goes on where another ended is told only what is open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from review_agent.agent.models import Finding, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from review_agent.checkpoints.store import Store
+
+CONFIRM, REFUTE = "confirm", "refute"
+OURS = "check"  # a finding of a check is a fact: no model judges it
+_FINDING = TypeAdapter(Finding)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One candidate. `visible`: its code may be seen; a hidden one is known by category and severity only."""
+
+    id: str
+    key: str
+    finding: Finding
+    visible: bool
+
+    @property
+    def judgeable(self) -> bool:
+        return self.visible and self.finding.source != OURS
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    verdict: str
+    reason: str
+
+
+def make_cases(verdicts: Iterable[Verdict], visible: Callable[[str], bool]) -> tuple[Case, ...]:
+    """Cases of the reported findings, numbered in their order: C… for visible ones, L… for hidden ones."""
+    cases: list[Case] = []
+    counts = {"C": 0, "L": 0}
+    for verdict in verdicts:
+        if verdict.outcome is not Outcome.REPORTED:
+            continue
+        finding = verdict.finding
+        seen = visible(finding.path)
+        letter = "C" if seen else "L"
+        counts[letter] += 1
+        cases.append(Case(f"{letter}{counts[letter]}", case_key(finding), finding, seen))
+    return tuple(cases)
+
+
+def case_key(finding: Finding) -> str:
+    """What a judgement is about: the finding, in these words, on this code."""
+    code = [line for piece in finding.evidence for line in piece.lines]
+    parts = (finding.fingerprint, finding.path, finding.title, finding.message, str(finding.severity), *code)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass
+class Notebook:
+    """What the agent said, durable as soon as it is said. `work` names what it was asked about.
+
+    Rows of the store are untrusted until they validate; what does not is as good as never said.
+    """
+
+    work: str
+    run_id: str
+    store: Store | None = None
+    judged: dict[str, Judgement] = field(default_factory=dict)  # by the key of the case
+    found: dict[str, Finding] = field(default_factory=dict)  # by fingerprint
+    summary: str = ""
+    recalled: int = 0  # judgements of earlier sessions
+
+    def __post_init__(self) -> None:
+        if self.store is None:
+            return
+        for key, payload in self.store.judged(self.work).items():
+            self._recall(key, payload)
+        self.recalled = len(self.judged)
+
+    def _recall(self, key: str, payload: str) -> None:
+        kind, _, name = key.partition(":")
+        try:
+            if kind == "judge":
+                given = json.loads(payload)
+                self.judged[name] = Judgement(str(given["verdict"]), str(given["reason"]))
+            elif kind == "found":
+                self.found[name] = _FINDING.validate_json(payload)
+            elif kind == "summary":
+                self.summary = str(json.loads(payload))
+        except (ValidationError, ValueError, KeyError, TypeError):
+            return
+
+    def judge(self, case: Case, judgement: Judgement, turn: int) -> bool:
+        """Whether it counts: the first word on a case stays."""
+        if case.key in self.judged:
+            return False
+        payload = json.dumps({"verdict": judgement.verdict, "reason": judgement.reason}, ensure_ascii=False)
+        if not self._keep(f"judge:{case.key}", turn, payload):
+            return False
+        self.judged[case.key] = judgement
+        return True
+
+    def find(self, finding: Finding, turn: int) -> bool:
+        if finding.fingerprint in self.found:
+            return False
+        if not self._keep(f"found:{finding.fingerprint}", turn, _FINDING.dump_json(finding).decode()):
+            return False
+        self.found[finding.fingerprint] = finding
+        return True
+
+    def sum_up(self, summary: str, turn: int) -> bool:
+        if self.summary or not self._keep("summary:", turn, json.dumps(summary, ensure_ascii=False)):
+            return False
+        self.summary = summary
+        return True
+
+    def _keep(self, key: str, turn: int, payload: str) -> bool:
+        return self.store is None or self.store.judge(self.work, key, self.run_id, turn, payload)
+
+    def snapshot(self, turn: int, open_cases: Sequence[Case]) -> None:
+        """The whole state, every so many turns."""
+        if self.store is None:
+            return
+        state = {
+            "turn": turn,
+            "judged": {key: judgement.verdict for key, judgement in self.judged.items()},
+            "found": sorted(self.found),
+            "open": [case.key for case in open_cases],
+            "summary": bool(self.summary),
+        }
+        self.store.save_state(self.work, self.run_id, turn, json.dumps(state))
+
+
+def judged_verdicts(
+    verdicts: Iterable[Verdict], cases: Sequence[Case], notebook: Notebook
+) -> list[Verdict]:
+    """The verdicts after what the agent said of them. Nothing is dropped: a refuted finding says why."""
+    by_key = {case.key: case for case in cases}
+    result: list[Verdict] = []
+    for verdict in verdicts:
+        case = by_key.get(case_key(verdict.finding))
+        judgement = notebook.judged.get(case.key) if case is not None else None
+        if case is None or judgement is None or not case.judgeable:
+            result.append(verdict)
+        elif judgement.verdict == REFUTE:
+            result.append(_said(verdict, Outcome.REFUTED, "agent_refuted", judgement))
+        else:
+            result.append(_said(verdict, Outcome.REPORTED, "agent_confirmed", judgement))
+    return result
+
+
+def _said(verdict: Verdict, outcome: Outcome, reason: str, judgement: Judgement) -> Verdict:
+    return replace(verdict, outcome=outcome, reason=reason, fields={"said": judgement.reason})

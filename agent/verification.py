@@ -1,0 +1,215 @@
+"""The agent's place in a run: what it is asked about, what it may see, and what the report says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from review_agent.agent.analyzer import Analyzer
+from review_agent.agent.audit import Call
+from review_agent.agent.cases import Case, Notebook, judged_verdicts, make_cases
+from review_agent.agent.library import Library, shelf_for
+from review_agent.agent.models import CloudUsage, Egress, Finding, Note, ReviewUnit, TrustClass, Verdict
+from review_agent.agent.orchestrator import Agent, Bounds, Outcome, prompt_version
+from review_agent.agent.planner import Plan
+from review_agent.agent.policy import command_runner, file_gate
+from review_agent.agent.settings import Settings
+from review_agent.agent.target import Target
+from review_agent.agent.toolbox import Outbox, Toolbox
+from review_agent.checkpoints.store import Store
+from review_agent.tools.claude import Side
+from review_agent.tools.git import Repository
+from review_agent.tools.server import TOOLS
+from review_agent.tools.shell_run import CommandRunner
+
+_IDLE_CLOUD = 120  # seconds; a local model is silent for minutes while it reads
+_UNFINISHED = ("agent_unfinished", "agent_empty")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a verification is about, and who is told. `hides` and `route` are the policy's.
+
+    `keep_…` are durable when they return, and raise where something cannot be kept: then it does not happen.
+    """
+
+    side: Side
+    plan: Plan
+    settings: Settings
+    target: Target
+    environ: Mapping[str, str]
+    run_id: str
+    store: Store | None
+    stop: asyncio.Event
+    analyzer: Analyzer | None
+    hides: Callable[[str, bool], str]
+    route: Callable[[ReviewUnit], str]
+    keep_egress: Callable[[list[Egress]], None] = lambda _: None
+    keep_call: Callable[[Call], None] = lambda _: None
+    on_found: Callable[[Finding], None] = lambda _: None
+    progress: Callable[[str, dict[str, object]], None] = lambda _key, _fields: None
+    deadline: float = 0.0  # of `time.monotonic()`; 0 = none
+    tokens: int = 0  # 0 = no limit
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of it. `why` is the reason (of `[reasons]`) why it is not complete, '' = it is."""
+
+    cases: tuple[Case, ...]
+    notebook: Notebook
+    why: str = ""
+    fell_back: bool = False
+    usage: CloudUsage = CloudUsage()
+    egress: tuple[Egress, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def found(self) -> list[tuple[Finding, str]]:
+        """The agent's own findings, as `findings.decide` takes them."""
+        return [(finding, "") for finding in self.notebook.found.values()]
+
+    @property
+    def summary(self) -> str:
+        return self.notebook.summary
+
+    def judged(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        return judged_verdicts(verdicts, self.cases, self.notebook)
+
+
+async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
+    """Have the agent judge what the pipeline found. Raises only what `keep_…` raise."""
+    with ExitStack() as closing:
+        library = _library(scene, closing)
+        cases = make_cases(verdicts, lambda path: not library.hidden(path))
+        notebook = Notebook(work_of(scene), scene.run_id, scene.store)
+        toolbox = _toolbox(scene, library, cases, notebook)
+        if notebook.summary and not toolbox.open_cases:
+            return Verified(cases, notebook, notes=(Note("agent_reused"),))
+        if not any(not library.hidden(path) for path in scene.plan.units):
+            return Verified(cases, notebook, notes=(Note("agent_nothing_visible"),))
+        scene.progress("agent_start", {"model": scene.side.model, "open": len(toolbox.open_cases)})
+        agent = Agent(
+            scene.side,
+            toolbox,
+            _bounds(scene),
+            scene.settings.lang,
+            scene.environ,
+            scene.stop,
+            addition=scene.settings.system_prompt,
+            on_call=scene.keep_call,
+            progress=scene.progress,
+        )
+        outcome = await agent.run()
+        ended = {
+            "turns": outcome.usage.turns,
+            "judged": len(notebook.judged),
+            "found": len(notebook.found),
+        }
+        scene.progress("agent_end", ended)
+        return _verified(scene, outcome, toolbox)
+
+
+def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox) -> Verified:
+    left = len(toolbox.open_cases)
+    local = not scene.side.cloud
+    fell_back = local and outcome.why in _UNFINISHED and not outcome.tools_used
+    notes: list[Note] = []
+    if fell_back:
+        notes.append(Note("agent_fell_back", {"model": scene.side.model}))
+    elif outcome.why:
+        notes.append(Note("agent_stopped", {"open": left, "reason_key": outcome.why}))
+        if outcome.detail:
+            notes.append(Note("agent_detail", {"detail": scene.plan.masker.mask(outcome.detail)[:300]}))
+    elif left:
+        notes.append(Note("agent_left_open", {"count": left}))
+    return Verified(
+        toolbox.cases,
+        toolbox.notebook,
+        "" if fell_back else outcome.why,
+        fell_back,
+        outcome.usage,
+        tuple(toolbox.outbox.rows),
+        tuple(notes),
+    )
+
+
+def work_of(scene: Scene) -> str:
+    """The name of what the agent is asked: equal where model, words, code and policy are the same."""
+    digest = hashlib.sha256()
+    settings = scene.settings
+    parts = [
+        prompt_version(settings.lang, settings.system_prompt),
+        scene.side.model,
+        settings.lang,
+        repr((settings.local_only, settings.cloud_allowed, scene.side.cloud)),
+        repr((scene.target.kind, scene.target.base, scene.target.head)),
+        *(f"{file.path}\0{file.blob}" for file in sorted(scene.plan.files, key=lambda file: file.path)),
+    ]
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()[:32]
+
+
+def _library(scene: Scene, closing: ExitStack) -> Library:
+    """With the rest of the repository, where the target has one."""
+    files = {path: context.file for path, context in scene.plan.contexts.items()}
+    location = scene.target.repository()
+    if location is None or scene.target.kind == "diff":
+        return Library(files, scene.hides)
+    repository = closing.enter_context(Repository(location))
+    shelf = shelf_for(scene.target, repository, file_gate(location.root, scene.settings))
+    commit = scene.target.head if scene.target.kind in ("range", "commit") else repository.head() or ""
+    return Library(files, scene.hides, shelf, repository, commit)
+
+
+def _toolbox(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: Notebook) -> Toolbox:
+    side = scene.side
+    leaves = side.cloud or side.endpoint.trust is not TrustClass.LOOPBACK
+    return Toolbox(
+        lang=scene.settings.lang,
+        cases=cases,
+        notebook=notebook,
+        library=library,
+        units=scene.plan.units,
+        contexts=scene.plan.contexts,
+        route=scene.route,
+        outbox=Outbox(
+            side.endpoint.host if leaves else "",
+            side.model,
+            scene.plan.masker.mask_counted,
+            scene.keep_egress,
+        ),
+        offered=offered(scene),
+        analyzer=scene.analyzer,
+        runner=_runner(scene, library) if scene.settings.allow_commands and not leaves else None,
+        on_found=scene.on_found,
+        parallel=scene.settings.concurrency or 1,
+    )
+
+
+def offered(scene: Scene) -> frozenset[str]:
+    """Our tools that this agent gets: the user's choice of them, without those that cannot work here."""
+    wanted = set(scene.settings.tools) or set(TOOLS)
+    usable = set(TOOLS) - ({"local_model_analyze"} if scene.analyzer is None else set())
+    leaves = scene.side.cloud or scene.side.endpoint.trust is not TrustClass.LOOPBACK
+    if not scene.settings.allow_commands or leaves:  # what a command prints is not held to the policy
+        usable.discard("run_command")
+    return frozenset(wanted & usable)
+
+
+def _runner(scene: Scene, library: Library) -> Callable[[], CommandRunner]:
+    root = Path(scene.target.root).resolve()
+    calling = library.repository.calling() if library.repository is not None else None
+    return lambda: command_runner(root, scene.settings, scene.environ, calling)
+
+
+def _bounds(scene: Scene) -> Bounds:
+    settings = scene.settings
+    idle = min(settings.request_timeout, _IDLE_CLOUD) if scene.side.cloud else settings.request_timeout
+    return Bounds(settings.max_turns, scene.tokens, scene.deadline, idle, settings.checkpoint_interval)

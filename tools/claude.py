@@ -1,0 +1,440 @@
+"""One session with the bundled `claude` program through the Claude Agent SDK, as a stream of events.
+
+Every option here is a guard, or keeps one working; docs/agent.md tells which, and tests/contract removes them
+one by one. The SDK is imported when a session is made: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from review_agent.agent.errors import EngineFault, UsageError
+from review_agent.agent.models import TrustClass
+from review_agent.tools.endpoints import Endpoint
+from review_agent.tools.server import NAME, ReviewPort, full_name, make_server, short_name
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ClaudeAgentOptions, McpSdkServerConfig
+
+LAUNCHER = Path(__file__).with_name("claude_launch.py")
+RETRIES = 2
+START_SECONDS = 90.0
+CLOSE_SECONDS = 15.0
+_GUARD_SECONDS = 30.0
+# What the program needs of ours; a proxy and certificates only where it goes to the cloud.
+_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
+_KEPT_FOR_CLOUD = (
+    "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
+
+Guard = Callable[[str, dict[str, Any]], str]  # (tool, arguments) -> why not, '' = nothing against it
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    prompt: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    completion: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.cache_read + self.cache_write + self.completion
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A tool call as the model made it. `name` is as it came; `ours` says whether such a tool exists."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One more answer of the model, or more of the same one (equal `number`)."""
+
+    number: int
+    text: str = ""
+    calls: tuple[Called, ...] = ()
+    tokens: Tokens = Tokens()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A tool call came to an end. `text` is what the model reads."""
+
+    id: str
+    error: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    attempt: int
+    most: int
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The session's end. `why` is '' where the model came to its end by itself.
+
+    Else one of: max_turns, api (with the HTTP `status`, 0 = none), interrupted, fault. `detail` is the program's
+    own words.
+    """
+
+    why: str
+    status: int = 0
+    detail: str = ""
+    text: str = ""
+
+
+Event = Turn | Ended | Retrying | Result
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The Anthropic-compatible endpoint of an agent. `key` goes there and nowhere else.
+
+    `auth` is "api_key" (`x-api-key`) or "auth_token" (`Authorization: Bearer`). `cloud`: whatever is sent there
+    may leave this machine, though the address itself be on it.
+    """
+
+    endpoint: Endpoint
+    model: str
+    key: str = field(repr=False)
+    auth: str = "api_key"
+    cloud: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`idle`: seconds in which the endpoint may send nothing."""
+
+    turns: int
+    idle: int = 120
+
+
+class Session:
+    """One conversation. Close it (or use `async with`): it owns a process and a private folder."""
+
+    def __init__(
+        self,
+        side: Side,
+        port: ReviewPort,
+        offered: Sequence[str],
+        guard: Guard,
+        *,
+        system_prompt: str,
+        lang: str,
+        limits: Limits,
+        environ: Mapping[str, str],
+        on_guarded: Callable[[Called, str], None] = lambda _call, _why: None,
+    ) -> None:
+        self._side, self._limits = side, limits
+        self._folder = Path(tempfile.mkdtemp(prefix="review-agent-"))
+        self._noise: list[str] = []
+        self._seen: dict[str, asyncio.Event] = {}
+        self.started = 0.0
+        try:
+            self.options = make_options(
+                side,
+                make_server(port, offered, lang),
+                offered,
+                self._hook(guard, on_guarded),
+                system_prompt=system_prompt,
+                limits=limits,
+                folder=self._folder,
+                environ=environ,
+                on_stderr=self._hear,
+            )
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def run(self, prompt: str) -> AsyncIterator[Event]:
+        """Say `prompt` and yield what happens; the last event is a Result. Raises EngineFault for a program
+        that cannot be started or that dies.
+        """
+        from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, ResultMessage
+
+        check_guards(self.options)
+        self.started = time.monotonic()
+        client = ClaudeSDKClient(self.options)
+        reading = _Reading()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await client.connect()
+                await client.query(prompt)
+            last: Result | None = None
+            async for message in client.receive_messages():
+                for event in reading.events(message):
+                    if isinstance(event, Turn):
+                        for call in event.calls:
+                            self._event(call.id).set()
+                    if isinstance(event, Result):
+                        last = event
+                    else:
+                        yield event
+                if isinstance(message, ResultMessage):
+                    break
+            if last is None:
+                raise EngineFault("agent.program_died", detail=self._said())
+            yield last
+        except TimeoutError as exc:
+            raise EngineFault("agent.program_slow", detail=self._said()) from exc
+        except ClaudeSDKError as exc:
+            raise EngineFault("agent.program_died", detail=self._said() or str(exc)[:300]) from exc
+        finally:
+            with suppress(ClaudeSDKError, TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await client.disconnect()
+
+    def _hear(self, line: str) -> None:
+        self._noise = [*self._noise[-5:], line[:300]]
+
+    def _said(self) -> str:
+        return " ".join(self._noise)[-300:]
+
+    def _event(self, tool_use_id: str) -> asyncio.Event:
+        return self._seen.setdefault(tool_use_id, asyncio.Event())
+
+    def _hook(self, guard: Guard, on_guarded: Callable[[Called, str], None]) -> Any:
+        """The guard as a PreToolUse hook: it returns nothing or a denial, and never allows."""
+
+        async def pre_tool_use(given: Any, tool_use_id: str | None, _context: Any) -> dict[str, Any]:
+            call = Called(str(tool_use_id or ""), str(given["tool_name"]), dict(given["tool_input"]))
+            with suppress(TimeoutError):  # so that the turn it belongs to is known first
+                async with asyncio.timeout(1):
+                    await self._event(call.id).wait()
+            why = guard(call.name, call.arguments)
+            on_guarded(call, why)
+            if not why:
+                return {}
+            return {
+                "hookSpecificOutput": {
+                    "hookEventName": "PreToolUse",
+                    "permissionDecision": "deny",
+                    "permissionDecisionReason": why,
+                }
+            }
+
+        return pre_tool_use
+
+
+def make_options(
+    side: Side,
+    server: McpSdkServerConfig,
+    offered: Sequence[str],
+    hook: Any,
+    *,
+    system_prompt: str,
+    limits: Limits,
+    folder: Path,
+    environ: Mapping[str, str],
+    on_stderr: Callable[[str], None],
+) -> ClaudeAgentOptions:
+    """Every guard of a session. `folder` is an empty one of ours: nothing of the repository is near."""
+    from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
+
+    work, config = folder / "work", folder / "config"
+    work.mkdir()
+    config.mkdir()
+    return ClaudeAgentOptions(
+        tools=[],
+        allowed_tools=[full_name(name) for name in offered],
+        mcp_servers={NAME: server},
+        strict_mcp_config=True,
+        setting_sources=[],
+        skills=[],
+        permission_mode="dontAsk",
+        verbatim_prompts=True,
+        system_prompt={"type": "custom", "prompt": system_prompt, "snapshot": False},
+        model=side.model,
+        max_turns=limits.turns,
+        thinking=None if side.cloud else {"type": "disabled"},
+        cwd=work,
+        add_dirs=[],
+        cli_path=_launcher(folder),
+        env=environment(side, limits, folder, environ),
+        extra_args={"restricted": None, "permission-prompts": "none", "no-session-persistence": None},
+        hooks={"PreToolUse": [HookMatcher(hooks=[hook], on_failure="block", timeout=_GUARD_SECONDS)]},
+        stderr=on_stderr,
+    )
+
+
+def check_guards(options: ClaudeAgentOptions) -> None:
+    """Raises UsageError where the program would start with the hooks switched off."""
+    simple = options.env.get("CLAUDE_CODE_SIMPLE", "")
+    if "bare" in options.extra_args or simple not in ("", "0") or not (options.hooks or {}).get("PreToolUse"):
+        raise UsageError("agent.guards_off")
+
+
+def environment(side: Side, limits: Limits, folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the program gets to see. Everything else of our environment is kept from it."""
+    names = (*_KEPT, *(_KEPT_FOR_CLOUD if side.endpoint.trust is TrustClass.CLOUD else ()))
+    own = {name: environ[name] for name in names if name in environ}
+    own |= {
+        "HOME": str(folder),
+        "CLAUDE_CONFIG_DIR": str(folder / "config"),
+        "TMPDIR": str(folder),
+        "ANTHROPIC_BASE_URL": side.endpoint.url.removesuffix("/v1"),
+        "ANTHROPIC_API_KEY" if side.auth == "api_key" else "ANTHROPIC_AUTH_TOKEN": side.key,
+        "ANTHROPIC_SMALL_FAST_MODEL": side.model,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+        "CLAUDE_CODE_SIMPLE": "0",
+        "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
+        "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
+        "API_TIMEOUT_MS": str(limits.idle * 1000),
+        "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",
+        "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": str(limits.idle * 1000),
+        "MCP_TOOL_TIMEOUT": "1200000",  # ours are shorter
+        "CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": "1",
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+        "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+    }
+    if not side.cloud:
+        own |= {"DISABLE_PROMPT_CACHING": "1", "CLAUDE_CODE_EFFORT_LEVEL": "unset"}
+    kept = ",".join([*own, "PWD", "CLAUDE_AGENT_SDK_VERSION", "CLAUDE_CODE_SDK_READS_SESSION_STATE"])
+    return own | {
+        "REVIEW_AGENT_KEEP": kept,
+        "REVIEW_AGENT_PROGRAM": str(program()),
+        "REVIEW_AGENT_PARENT": str(os.getpid()),
+    }
+
+
+def program() -> Path:
+    """The program that came with the SDK, never one that stands on PATH."""
+    import claude_agent_sdk
+
+    return Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+
+
+def _launcher(folder: Path) -> Path:
+    """A script that starts `claude_launch.py`: the SDK takes one path, and a path may hold spaces."""
+    script = folder / "claude"
+    words = shlex.join([sys.executable, "-I", "-S", str(LAUNCHER)])
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+    script.chmod(0o700)
+    return script
+
+
+class _Reading:
+    """Turns the SDK's messages into events. Turns are counted by the ids of the model's messages."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._message = ""
+
+    def events(self, message: object) -> list[Event]:
+        from claude_agent_sdk import AssistantMessage, ResultMessage, SystemMessage, UserMessage
+
+        if isinstance(message, AssistantMessage):
+            return [self._assistant(message)]
+        if isinstance(message, UserMessage):
+            return list(_ended(message.content))
+        if isinstance(message, ResultMessage):
+            return [_result(message)]
+        if isinstance(message, SystemMessage) and message.subtype == "api_retry":
+            data = message.data
+            return [
+                Retrying(
+                    int(data.get("attempt") or 0),
+                    int(data.get("max_retries") or 0),
+                    int(data.get("error_status") or 0),
+                    float(data.get("retry_delay_ms") or 0) / 1000,
+                )
+            ]
+        return []
+
+    def _assistant(self, message: Any) -> Turn:
+        from claude_agent_sdk import TextBlock, ToolUseBlock
+
+        fresh = not message.message_id or message.message_id != self._message
+        if fresh:
+            self._turn += 1
+            self._message = message.message_id or ""
+        calls = tuple(
+            Called(block.id, block.name, dict(block.input))
+            for block in message.content
+            if isinstance(block, ToolUseBlock)
+        )
+        text = "".join(block.text for block in message.content if isinstance(block, TextBlock))
+        tokens = _tokens(message.usage or {}) if fresh else Tokens()
+        return Turn(self._turn, text, calls, tokens, message.error or "")
+
+
+def _tokens(usage: Mapping[str, Any]) -> Tokens:
+    def count(name: str) -> int:
+        value = usage.get(name)
+        return value if isinstance(value, int) and value > 0 else 0
+
+    return Tokens(
+        count("input_tokens"),
+        count("cache_read_input_tokens"),
+        count("cache_creation_input_tokens"),
+        count("output_tokens"),
+    )
+
+
+def _ended(content: object) -> list[Ended]:
+    from claude_agent_sdk import ToolResultBlock
+
+    blocks = content if isinstance(content, list) else []
+    return [
+        Ended(block.tool_use_id, bool(block.is_error), _text_of(block.content))
+        for block in blocks
+        if isinstance(block, ToolResultBlock)
+    ]
+
+
+def _text_of(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+
+
+def _result(message: Any) -> Result:
+    detail = " ".join([*(message.errors or []), message.result or ""]).strip()[:500]
+    status = int(message.api_error_status or 0)
+    if message.subtype == "error_max_turns" or message.terminal_reason == "max_turns":
+        return Result("max_turns", detail=detail)
+    if str(message.terminal_reason or "").startswith("aborted"):
+        return Result("interrupted", detail=detail)
+    if message.is_error:
+        return Result("api", status, detail)
+    if message.subtype != "success":
+        return Result("fault", status, detail)
+    return Result("", text=message.result or "")
+
+
+__all__ = ["Called", "Ended", "Limits", "Result", "Retrying", "Session", "Side", "Tokens", "Turn", "short_name"]
