@@ -72,7 +72,7 @@ class Change(StrEnum):
 
 
 class RouteKind(StrEnum):
-    """Who reviews a unit: the local model, the cloud, or the local model with the agent looking at it, too."""
+    """Who reviews a unit: the local model, the cloud, or the local model with the agent looking, too."""
 
     LOCAL = "local"
     CLOUD = "cloud"
@@ -145,7 +145,8 @@ class SourceFile:
     """A file under review: its new text, and what of it changed.
 
     `lines[i]` is line `i + 1`, without line end. `changed` is None when the whole file is under review.
-    With `partial`, only the lines in `known` are known (a diff file without its repository).
+    Where `known` is not None, only its lines are known (a diff file without its repository). `old_path` is
+    where a renamed or copied file came from, '' for all others.
     """
 
     path: str
@@ -158,6 +159,7 @@ class SourceFile:
     encoding: str = "utf-8"
     notes: tuple[Note, ...] = ()
     known: frozenset[int] | None = None
+    old_path: str = ""
 
     @property
     def changed_count(self) -> int:
@@ -210,7 +212,7 @@ class ReviewUnit:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who reviews a unit and why (`reason` is a key of `[reasons]`).
+    """Who reviews a unit and why (`reason` is `routes.<key>`, as `agent.wording` resolves it).
 
     `visible` says whether the policy lets its code reach an endpoint that is not this machine.
     """

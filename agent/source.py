@@ -91,6 +91,7 @@ def _source(entry: Entry) -> SourceFile:
         encoding=decoded.encoding,
         notes=(Note(decoded.note),) if decoded.note else (),
         known=known,
+        old_path=diff.old_path if diff is not None and diff.old_path != entry.path else "",
     )
     return _notebook(file, decoded.text) if is_notebook(entry.path) and known is None else file
 
