@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,3 +29,64 @@ def _spec(globs: tuple[str, ...]) -> GitIgnoreSpec:
         except (ValueError, re.error) as exc:
             raise ConfigError("bad_glob", glob=glob) from exc
     return GitIgnoreSpec.from_lines(globs)
+
+
+def hides(globs: Sequence[str], path: str) -> bool:
+    """Whether any of the globs means `path` when in doubt it does.
+
+    Case, Unicode normalisation and invisible characters make no difference, and a `!` takes nothing back: a
+    reviewed repository may add globs, and must not lift one of the user's. Raises ConfigError as `spec`.
+    """
+    return _any(_broad(tuple(globs), negated=False), path)
+
+
+def allows(globs: Sequence[str], path: str) -> bool:
+    """Whether one of the globs means exactly `path`, and none with `!` means it when in doubt it does.
+
+    Raises ConfigError as `spec`.
+    """
+    wanted = tuple(globs)
+    exact = any(pattern.match(path) for glob in wanted for pattern in _patterns(glob, negated=False))
+    return exact and not _any(_broad(wanted, negated=True), path)
+
+
+def _any(patterns: Sequence[re.Pattern[str]], path: str) -> bool:
+    names = _spellings(path)
+    return any(pattern.match(name) for pattern in patterns for name in names)
+
+
+@cache
+def _broad(globs: tuple[str, ...], *, negated: bool) -> tuple[re.Pattern[str], ...]:
+    spec(globs)  # what cannot be read is said, not passed over
+    found: dict[re.Pattern[str], None] = {}
+    for glob in globs:
+        for spelling in _spellings(re.sub(r"^(!?)\./", r"\1/", glob)):
+            found |= dict.fromkeys(_patterns(spelling, negated=negated, flags=re.IGNORECASE))
+    return tuple(found)
+
+
+@cache
+def _patterns(glob: str, *, negated: bool, flags: int = 0) -> tuple[re.Pattern[str], ...]:
+    """The regular expressions of one glob; () when it has none of this sort or cannot be read.
+
+    A name may hold line breaks, which a dot does not match by itself.
+    """
+    from pathspec import GitIgnoreSpec
+    from pathspec.pattern import RegexPattern
+
+    try:
+        patterns = GitIgnoreSpec.from_lines([glob]).patterns
+    except (ValueError, re.error):  # another spelling of a good one: `[Z-a]` in lower case
+        return ()
+    return tuple(
+        re.compile(pattern.regex.pattern, flags | re.DOTALL)
+        for pattern in patterns
+        if isinstance(pattern, RegexPattern) and pattern.regex is not None and pattern.include is not negated
+    )
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    """As written, composed, and folded to what looks the same on a file system that ignores case."""
+    visible = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).casefold())
+    return tuple(dict.fromkeys((text, unicodedata.normalize("NFC", text), folded)))

@@ -16,26 +16,26 @@ BUCKETS = (8192, 16384, 32768)
 UNITS_PER_REQUEST = 8
 BRIEF_ANSWER = 640  # `prompt.BRIEF` in the worst of tokenizers, three tokens a character
 LEAST_PIECES, LEAST_CODE = 400, 200
-_ENTRY = re.compile(
+ENTRY_PATH = re.compile(
     r"(^|/)(main|app|server|index|manage|wsgi|asgi|cli|__main__|program|startup|handler|routes?|views?|api|"
     r"controllers?|urls)(\.|/|_|$)",
     re.I,
 )
-_SECURITY = re.compile(
+SECURITY_PATH = re.compile(
     r"auth|login|session|token|passw|crypt|secur|permission|acl|oauth|jwt|sign|admin|payment|upload|download|"
     r"sql|query|db|exec|shell|deserial|pickle|secret",
     re.I,
 )
-_RISKY_CODE = re.compile(
+RISKY_CODE = re.compile(
     r"\beval\(|\bexec\(|os\.system|subprocess|child_process|innerHTML|dangerouslySetInnerHTML|pickle\.|"
     r"yaml\.load\(|SELECT .*(\+|%|\{)|md5|sha1\b|verify\s*=\s*False|InsecureSkipVerify|strcpy|malloc|"
     r"unsafe\b|Runtime\.getRuntime|ObjectInputStream|password|secret",
     re.I,
 )
-_TEST = re.compile(
+TEST_PATH = re.compile(
     r"(^|/)(tests?|spec|__tests__|testdata|fixtures|docs?|examples?)(/|$)|(_test|\.test|\.spec|test_)", re.I
 )
-_PROSE = frozenset({"markdown", "text", "json", "yaml", "toml", "ini", "xml", "css", "html"})
+PROSE = frozenset({"markdown", "text", "json", "yaml", "toml", "ini", "xml", "css", "html"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +98,16 @@ def risk(file: SourceFile, churn: float) -> float:
     Tests and prose lose some.
     """
     score = 0.0
-    if file.language in _PROSE:
+    if file.language in PROSE:
         score -= 4.0
-    if _TEST.search(file.path):
+    if TEST_PATH.search(file.path):
         score -= 3.0
-    if _ENTRY.search(file.path):
+    if ENTRY_PATH.search(file.path):
         score += 1.5
-    if _SECURITY.search(file.path):
+    if SECURITY_PATH.search(file.path):
         score += 2.0
     changed = range(1, len(file.lines) + 1) if file.changed is None else sorted(file.changed)
-    hits = sum(1 for number in list(changed)[:5000] if _RISKY_CODE.search(file.lines[number - 1][:500]))
+    hits = sum(1 for number in list(changed)[:5000] if RISKY_CODE.search(file.lines[number - 1][:500]))
     score += min(3.0, math.log2(1 + hits))
     score += 2.0 * churn
     return score + min(2.0, math.log10(1 + file.changed_count))
