@@ -46,8 +46,9 @@ def allows(globs: Sequence[str], path: str) -> bool:
     Raises ConfigError as `spec`.
     """
     wanted = tuple(globs)
-    exact = any(pattern.match(path) for glob in wanted for pattern in _patterns(glob, negated=False))
-    return exact and not _any(_broad(wanted, negated=True), path)
+    if _any(_broad(wanted, negated=True), path):
+        return False
+    return any(pattern.match(path) for glob in wanted for pattern in _patterns(glob, negated=False))
 
 
 def _any(patterns: Sequence[re.Pattern[str]], path: str) -> bool:

@@ -46,6 +46,18 @@ def test_a_file_taken_out_of_the_index_is_new(repo: Repo) -> None:
     assert reasons(choose(repo, staged=True)) == {"a.py": "deleted"}
 
 
+def test_a_renamed_file_knows_where_it_was(repo: Repo) -> None:
+    repo.commit({"pay/a.py": CODE, "b.py": CODE.replace("line", "row")})
+    repo.git("mv", "pay/a.py", "a.py")
+    repo.write("a.py", CODE + "more\n")
+    repo.write("b.py", "more\n")
+    repo.write("new.py", "1\n")
+    repo.git("add", "-A")
+    expected = {"a.py": "pay/a.py", "b.py": "", "new.py": ""}
+    for options in ({"staged": True}, {"working": True}):
+        assert {path: file.old_path for path, file in files(choose(repo, **options)).items()} == expected
+
+
 def test_staged_is_the_index(repo: Repo) -> None:
     repo.commit({"a.py": "1\n", "b.py": "1\n"})
     repo.write("a.py", "2\n")
