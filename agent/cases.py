@@ -141,9 +141,7 @@ class Notebook:
         self.store.save_state(self.work, self.run_id, turn, json.dumps(state))
 
 
-def judged_verdicts(
-    verdicts: Iterable[Verdict], cases: Sequence[Case], notebook: Notebook
-) -> list[Verdict]:
+def judged_verdicts(verdicts: Iterable[Verdict], cases: Sequence[Case], notebook: Notebook) -> list[Verdict]:
     """The verdicts after what the agent said of them. Nothing is dropped: a refuted finding says why."""
     by_key = {case.key: case for case in cases}
     result: list[Verdict] = []
@@ -153,9 +151,9 @@ def judged_verdicts(
         if case is None or judgement is None or not case.judgeable:
             result.append(verdict)
         elif judgement.verdict == REFUTE:
-            result.append(_said(verdict, Outcome.REFUTED, "agent_refuted", judgement))
+            result.append(_said(verdict, Outcome.REFUTED, "refuted_by_review", judgement))
         else:
-            result.append(_said(verdict, Outcome.REPORTED, "agent_confirmed", judgement))
+            result.append(_said(verdict, Outcome.REPORTED, "confirmed_by_review", judgement))
     return result
 
 

@@ -17,12 +17,11 @@ from review_agent.agent.classify import skip_reason
 from review_agent.agent.errors import FileRefused, GitError
 from review_agent.agent.languages import detect
 from review_agent.agent.models import Change, SourceFile
+from review_agent.agent.router import has_secret
 from review_agent.agent.target import Target
 from review_agent.tools.encoding import decode, split_lines
-from review_agent.tools.evidence import is_config
 from review_agent.tools.files import FileGate
 from review_agent.tools.git import Commit, Repository
-from review_agent.tools.secrets import find_secrets
 
 MAX_READ_BYTES = 2 * 1024 * 1024
 SEARCH_SECONDS = 10.0
@@ -129,7 +128,13 @@ class Library:
         if why := self.hides(path, False):  # by name alone: not even whether it is there may be learned
             return why
         file = self.file(path)
-        return self.hides(path, file is not None and self._has_secret(file))
+        return self._hidden(file) if file is not None else ""
+
+    def _hidden(self, file: SourceFile) -> str:
+        """What held for the name that a file was renamed from holds for the file."""
+        names = [name for name in (file.path, file.old_path) if name]
+        secret = self._has_secret(file)
+        return next((why for why in (self.hides(name, secret) for name in names) if why), "")
 
     def file(self, path: str) -> SourceFile | None:
         """The file, hidden or not; None where there is none that is text."""
@@ -155,7 +160,7 @@ class Library:
         for file in self._each(glob):
             if time.monotonic() > deadline:
                 return Found(tuple(hits), searched, "time")
-            if self.hides(file.path, self._has_secret(file)):
+            if self._hidden(file):
                 continue
             searched += 1
             for number, text in enumerate(file.lines, start=1):
@@ -170,7 +175,7 @@ class Library:
         return Found(tuple(hits), searched)
 
     def log(self, path: str, count: int) -> list[Commit]:
-        """Commits, of which those lose their subject that touch a hidden file, or do not tell what they touch."""
+        """Commits; one that touches a hidden file, or does not tell what it touches, loses its subject."""
         if self.repository is None or not self.commit:
             return []
         return [
@@ -186,20 +191,11 @@ class Library:
     def _hidden_by_name(self, path: str) -> str:
         """Whether a commit that touches a path must be mute. A file that is gone cannot be looked into."""
         known = self.files.get(path) or self._others.get(path)
-        return self.hides(path, known is not None and self._has_secret(known))
+        return self._hidden(known) if known is not None else self.hides(path, False)
 
     def _has_secret(self, file: SourceFile) -> bool:
         if file.path not in self._secret:
-            removed = [
-                line.decode(file.encoding, "replace")
-                for hunk in file.hunks
-                for gone in hunk.removed
-                for line in gone.lines
-            ]
-            config = is_config(file.path)
-            self._secret[file.path] = bool(
-                find_secrets(file.lines, config=config) or find_secrets(removed, config=config)
-            )
+            self._secret[file.path] = has_secret(file)
         return self._secret[file.path]
 
     def _each(self, glob: str) -> Iterator[SourceFile]:
@@ -213,10 +209,7 @@ class Library:
         for at in range(0, len(rest), _AT_ONCE):
             part = rest[at : at + _AT_ONCE]
             self._load([path for path in part if path not in self._others])
-            for path in part:
-                file = self._others.get(path)
-                if file is not None:
-                    yield file
+            yield from (file for file in map(self._others.get, part) if file is not None)
 
     def _rest(self) -> list[str]:
         if self._paths is None:

@@ -64,7 +64,7 @@ class Outcome:
 
     why: str
     detail: str = ""
-    usage: CloudUsage = CloudUsage()
+    usage: CloudUsage = field(default_factory=CloudUsage)
     tools_used: bool = False
 
 
@@ -92,7 +92,7 @@ class Agent:
     addition: str = ""
     on_call: Callable[[Call], None] = lambda _: None
     progress: Callable[[str, dict[str, object]], None] = lambda _key, _fields: None
-    _tokens: Tokens = Tokens()
+    _tokens: Tokens = field(default_factory=Tokens)
     _turn: int = 0
     _requests: int = 0
     _saved: int = 0
@@ -111,7 +111,9 @@ class Agent:
         return Outcome(why, detail, self._usage(), self._tools_used)
 
     async def _bounded(self) -> tuple[str, str]:
-        left = DEFAULT_SECONDS if not self.bounds.deadline else max(0.0, self.bounds.deadline - time.monotonic())
+        left = (
+            DEFAULT_SECONDS if not self.bounds.deadline else max(0.0, self.bounds.deadline - time.monotonic())
+        )
         talking = asyncio.ensure_future(self._talk())
         stopping = asyncio.ensure_future(self.stop.wait())
         try:
@@ -196,10 +198,14 @@ class Agent:
             self.toolbox.notebook.snapshot(self._turn, self.toolbox.open_cases)
 
     def _ended(self, result: Result) -> tuple[str, str]:
+        if result.tokens.total:  # a message tells its prompt, and only the beginning of its answer
+            self._tokens = result.tokens
         if result.why == "max_turns":
             return "limit_max_turns", ""
         if result.why == "api":
-            key = _API_KEYS.get(result.status) or ("api_timeout" if "timed out" in result.detail else "api_other")
+            key = _API_KEYS.get(result.status) or (
+                "api_timeout" if "timed out" in result.detail else "api_other"
+            )
             return f"agent_{key}", result.detail
         if result.why:
             return "agent_died", result.detail
@@ -264,9 +270,7 @@ class _Under:
     since: float
 
 
-def _row(
-    under: _Under, decision: Decision, reason: str, error: bool, seconds: float, size: int
-) -> Call:
+def _row(under: _Under, decision: Decision, reason: str, error: bool, seconds: float, size: int) -> Call:
     arguments = json.dumps(under.call.arguments, sort_keys=True, ensure_ascii=True)
     return Call(
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -289,5 +293,3 @@ def _sum(one: Tokens, other: Tokens) -> Tokens:
         one.cache_write + other.cache_write,
         one.completion + other.completion,
     )
-
-

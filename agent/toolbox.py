@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from review_agent.agent.models import (
     SourceFile,
 )
 from review_agent.agent.policy import refusal as command_refusal
+from review_agent.agent.spans import span
 from review_agent.agent.tokens import estimate
 from review_agent.prompts import say
 from review_agent.tools.server import MOST_CHARACTERS, Answered
@@ -59,7 +60,7 @@ class Leaving:
 
 @dataclass
 class Outbox:
-    """Masks what leaves and writes it down. `host` '' = nothing leaves: the agent's model is on this machine."""
+    """Masks what leaves and writes it down. `host` '' = nothing leaves: the model is on this machine."""
 
     host: str
     model: str
@@ -77,7 +78,16 @@ class Outbox:
         rest = max(0, len(masked.encode("utf-8", "replace")) - sum(part.bytes for part in parts))
         every = [*parts, *([Leaving("", "", rest)] if rest else [])]
         rows = [
-            Egress(now, self.host, part.path, part.bytes, hidden if at == 0 else 0, self.model, part.lines, self.turn)
+            Egress(
+                now,
+                self.host,
+                part.path,
+                part.bytes,
+                hidden if at == 0 else 0,
+                self.model,
+                part.lines,
+                self.turn,
+            )
             for at, part in enumerate(every)
         ]
         self.keep(rows)
@@ -125,8 +135,8 @@ class Toolbox:
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> Answered:
         try:
-            answer = getattr(self, f"_{tool}")(arguments)
-            return await answer if asyncio.iscoroutine(answer) else answer
+            answer: Answered | Awaitable[Answered] = getattr(self, f"_{tool}")(arguments)
+            return answer if isinstance(answer, Answered) else await answer
         except GitError as exc:
             return self._no("git_failed", detail=exc.key)
         except Stopped as exc:
@@ -139,7 +149,9 @@ class Toolbox:
     # --- what there is ---
 
     def _list_units(self, arguments: dict[str, Any]) -> Answered:
-        visible = [unit for units in self.units.values() for unit in units if not self.library.hidden(unit.path)]
+        visible = [
+            unit for units in self.units.values() for unit in units if not self.library.hidden(unit.path)
+        ]
         counts: dict[str, int] = {}
         for case in self.cases:
             counts[case.finding.path] = counts.get(case.finding.path, 0) + 1
@@ -158,9 +170,11 @@ class Toolbox:
         return self._listed("units", rows, int(arguments.get("start", 0)), lambda _: None)
 
     def _get_candidates(self, arguments: dict[str, Any]) -> Answered:
-        wanted = list(self.cases) if arguments.get("status") == "all" else [
-            case for case in self.cases if case in self.open_cases or not case.judgeable
-        ]
+        wanted = (
+            list(self.cases)
+            if arguments.get("status") == "all"
+            else [case for case in self.cases if case in self.open_cases or not case.judgeable]
+        )
         rows = [self._row(case) for case in wanted]
         by_id = {case.id: case for case in wanted}
 
@@ -169,7 +183,7 @@ class Toolbox:
             if not case.visible:
                 return None
             finding = case.finding
-            return Leaving(finding.path, _span(finding.start_line, finding.end_line), _size(row))
+            return Leaving(finding.path, span(finding.start_line, finding.end_line), _size(row))
 
         return self._listed("candidates", rows, int(arguments.get("start", 0)), leaving)
 
@@ -229,8 +243,10 @@ class Toolbox:
             shown.append(row)
             last = number
         body = "\n".join(shown)
-        head = json.dumps({"path": path, "lines": _span(start, last), "of": len(file.lines)}, ensure_ascii=False)
-        part = Leaving(path, _span(start, last), len(body.encode("utf-8", "replace")))
+        head = json.dumps(
+            {"path": path, "lines": span(start, last), "of": len(file.lines)}, ensure_ascii=False
+        )
+        part = Leaving(path, span(start, last), len(body.encode("utf-8", "replace")))
         return Answered(self.outbox.send(f"{head}\n{body}", [part]))
 
     async def _search_code(self, arguments: dict[str, Any]) -> Answered:
@@ -276,7 +292,9 @@ class Toolbox:
 
     def _git_log(self, arguments: dict[str, Any]) -> Answered:
         commits = self.library.log(str(arguments.get("path", "")), int(arguments.get("count", 20)))
-        rows = [{"commit": one.id[:12], "day": one.day, "subject": inline(one.subject)[:200]} for one in commits]
+        rows = [
+            {"commit": one.id[:12], "day": one.day, "subject": inline(one.subject)[:200]} for one in commits
+        ]
         return self._listed("commits", rows, 0, lambda _: None)
 
     def _git_blame(self, arguments: dict[str, Any]) -> Answered:
@@ -345,7 +363,7 @@ class Toolbox:
             }
             rows.append(row)
             if not snippet and placed.start:
-                parts.append(Leaving(analysis.unit.path, _span(placed.start, placed.end), _size(row)))
+                parts.append(Leaving(analysis.unit.path, span(placed.start, placed.end), _size(row)))
         body = json.dumps({"findings": rows}, ensure_ascii=False)
         while len(body) > _ROOM and rows:
             rows.pop()
@@ -360,8 +378,9 @@ class Toolbox:
             ran = await asyncio.to_thread(self.runner().run, str(arguments["command"]))
         except (CommandRefused, FileRefused) as exc:
             return Answered(command_refusal(exc, self.lang), error=True)
-        text = f"exit {ran.code}\n{ran.text}"
-        return Answered(self.outbox.send(text[:_ROOM]), error=False)
+        said = (ran.stdout + ran.stderr).decode("utf-8", "replace")
+        status = "timeout" if ran.timed_out else f"exit {ran.exit_code}"
+        return Answered(self.outbox.send(f"{status}\n{said}"[:_ROOM]), error=ran.exit_code != 0)
 
     # --- saying ---
 
@@ -459,10 +478,6 @@ class Toolbox:
 def _twins(one: Finding, other: Finding) -> bool:
     """`findings.same` within a file, whoever found it."""
     return one.path == other.path and same(replace(one, source="model"), replace(other, source="model"))
-
-
-def _span(start: int, end: int) -> str:
-    return str(start) if end <= start else f"{start}-{end}"
 
 
 def _size(row: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from review_agent.agent.analyzer import Analyzer
@@ -21,6 +21,7 @@ from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
 from review_agent.agent.toolbox import Outbox, Toolbox
 from review_agent.checkpoints.store import Store
+from review_agent.prompts import say
 from review_agent.tools.claude import Side
 from review_agent.tools.git import Repository
 from review_agent.tools.server import TOOLS
@@ -64,7 +65,7 @@ class Verified:
     notebook: Notebook
     why: str = ""
     fell_back: bool = False
-    usage: CloudUsage = CloudUsage()
+    usage: CloudUsage = field(default_factory=CloudUsage)
     egress: tuple[Egress, ...] = ()
     notes: tuple[Note, ...] = ()
 
@@ -105,7 +106,7 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
             progress=scene.progress,
         )
         outcome = await agent.run()
-        ended = {
+        ended: dict[str, object] = {
             "turns": outcome.usage.turns,
             "judged": len(notebook.judged),
             "found": len(notebook.found),
@@ -122,7 +123,8 @@ def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox) -> Verified:
     if fell_back:
         notes.append(Note("agent_fell_back", {"model": scene.side.model}))
     elif outcome.why:
-        notes.append(Note("agent_stopped", {"open": left, "reason_key": outcome.why}))
+        why = say(scene.settings.lang, "reasons", outcome.why)
+        notes.append(Note("agent_stopped", {"open": left, "reason": why}))
         if outcome.detail:
             notes.append(Note("agent_detail", {"detail": scene.plan.masker.mask(outcome.detail)[:300]}))
     elif left:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,14 +95,15 @@ class Retrying:
 class Result:
     """The session's end. `why` is '' where the model came to its end by itself.
 
-    Else one of: max_turns, api (with the HTTP `status`, 0 = none), interrupted, fault. `detail` is the program's
-    own words.
+    Else one of: max_turns, api (with the HTTP `status`, 0 = none), interrupted, fault. `detail` is what the
+    program said.
     """
 
     why: str
     status: int = 0
     detail: str = ""
     text: str = ""
+    tokens: Tokens = Tokens()  # of the whole session; zero where it is not known
 
 
 Event = Turn | Ended | Retrying | Result
@@ -112,8 +113,8 @@ Event = Turn | Ended | Retrying | Result
 class Side:
     """The Anthropic-compatible endpoint of an agent. `key` goes there and nowhere else.
 
-    `auth` is "api_key" (`x-api-key`) or "auth_token" (`Authorization: Bearer`). `cloud`: whatever is sent there
-    may leave this machine, though the address itself be on it.
+    `auth` is "api_key" (`x-api-key`) or "auth_token" (`Authorization: Bearer`). `cloud`: what is sent there may
+    leave this machine, though the address itself be on it.
     """
 
     endpoint: Endpoint
@@ -177,7 +178,7 @@ class Session:
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def run(self, prompt: str) -> AsyncIterator[Event]:
+    async def run(self, prompt: str) -> AsyncGenerator[Event, None]:
         """Say `prompt` and yield what happens; the last event is a Result. Raises EngineFault for a program
         that cannot be started or that dies.
         """
@@ -425,16 +426,28 @@ def _text_of(content: object) -> str:
 
 def _result(message: Any) -> Result:
     detail = " ".join([*(message.errors or []), message.result or ""]).strip()[:500]
+    used = _tokens(message.usage or {})
     status = int(message.api_error_status or 0)
     if message.subtype == "error_max_turns" or message.terminal_reason == "max_turns":
-        return Result("max_turns", detail=detail)
+        return Result("max_turns", detail=detail, tokens=used)
     if str(message.terminal_reason or "").startswith("aborted"):
-        return Result("interrupted", detail=detail)
+        return Result("interrupted", detail=detail, tokens=used)
     if message.is_error:
-        return Result("api", status, detail)
+        return Result("api", status, detail, tokens=used)
     if message.subtype != "success":
-        return Result("fault", status, detail)
-    return Result("", text=message.result or "")
+        return Result("fault", status, detail, tokens=used)
+    return Result("", text=message.result or "", tokens=used)
 
 
-__all__ = ["Called", "Ended", "Limits", "Result", "Retrying", "Session", "Side", "Tokens", "Turn", "short_name"]
+__all__ = [
+    "Called",
+    "Ended",
+    "Limits",
+    "Result",
+    "Retrying",
+    "Session",
+    "Side",
+    "Tokens",
+    "Turn",
+    "short_name",
+]

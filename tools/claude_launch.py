@@ -17,4 +17,4 @@ if __name__ == "__main__":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != int(os.environ["REVIEW_AGENT_PARENT"]):  # the parent ended before that
             sys.exit(1)
-    os.execve(program, [program, *sys.argv[1:]], {k: v for k, v in os.environ.items() if k in kept})
+    os.execve(program, [program, *sys.argv[1:]], {k: v for k, v in os.environ.items() if k in kept})  # noqa: S606

@@ -290,8 +290,15 @@ class Repository:
         return entries
 
     def log(self, commit: str, path: str = "", limit: int = 20) -> list[Commit]:
-        """The last commits up to one, newest first; with `path` those that changed it. Merges name no paths."""
-        options = (f"-{int(limit)}", "--no-renames", "--full-diff", "--name-only", "-z", "--format=%x00%H%x00%as%x00%s")
+        """The last commits up to one, newest first; with `path` those that changed it. Merges name none."""
+        options = (
+            f"-{int(limit)}",
+            "--no-renames",
+            "--full-diff",
+            "--name-only",
+            "-z",
+            "--format=%x00%H%x00%as%x00%s",
+        )
         only = [f":(top,literal){path}"] if path else []
         out = self.run("log", *options, "--end-of-options", _id(commit), "--", *only)
         fields = out.split(b"\0")

@@ -101,7 +101,10 @@ TOOLS: dict[str, Tool] = {
             ),
         ),
         Tool("git_log", _object(path=_PATH, count={"type": "integer", "minimum": 1, "maximum": 50})),
-        Tool("git_blame", _object(("path", "start_line", "end_line"), path=_PATH, start_line=_LINE, end_line=_LINE)),
+        Tool(
+            "git_blame",
+            _object(("path", "start_line", "end_line"), path=_PATH, start_line=_LINE, end_line=_LINE),
+        ),
         Tool(
             "record_finding",
             _object(

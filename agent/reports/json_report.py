@@ -27,6 +27,7 @@ from review_agent.agent.models import (
     Verdict,
     VerdictWord,
 )
+from review_agent.agent.reports import outline
 from review_agent.agent.reports.outline import Words
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -66,6 +67,7 @@ class _Finding(_Stored):
     reason: str
     reason_key: str
     symbol: str
+    reason_fields: dict[str, FieldValue] = {}
 
 
 class _File(_Stored):
@@ -146,8 +148,9 @@ def _finding(number: int, verdict: Verdict, words: Words) -> _Finding:
         evidence=finding.evidence,
         source=finding.source,
         outcome=verdict.outcome,
-        reason=words.reason(verdict.reason) if verdict.reason else "",
+        reason=outline.why(verdict, words),
         reason_key=verdict.reason,
+        reason_fields=_fields(verdict.fields),
         symbol=finding.symbol,
     )
 
@@ -228,7 +231,7 @@ def _verdict(stored: _Finding) -> Verdict:
         evidence=stored.evidence,
         fingerprint=stored.fingerprint,
     )
-    return Verdict(finding, stored.outcome, stored.reason_key)
+    return Verdict(finding, stored.outcome, stored.reason_key, dict(stored.reason_fields))
 
 
 def _file_result(stored: _File) -> FileResult:

@@ -24,7 +24,7 @@ def render_markdown(report: Report) -> str:
     )
     environment.filters["severity"] = lambda finding: words.term("severity", finding.severity)
     environment.filters["place"] = lambda finding: words.name(outline.place(finding) if finding.path else "")
-    environment.filters["about"] = lambda finding: words.join(outline.about(finding, words))
+    environment.filters["about"] = lambda verdict: words.join(outline.about(verdict, words))
     environment.filters["excerpt"] = _excerpt
     environment.filters["code"] = lambda text: Ready(code_span(text))
     environment.filters["block"] = lambda text: Ready(code_block(text))

@@ -29,7 +29,12 @@ def _engine(engine: EngineInfo) -> EngineInfo:
 
 
 def _verdict(verdict: Verdict) -> Verdict:
-    return replace(verdict, finding=_finding(verdict.finding), reason=mask(verdict.reason))
+    return replace(
+        verdict,
+        finding=_finding(verdict.finding),
+        reason=mask(verdict.reason),
+        fields=_fields(verdict.fields),
+    )
 
 
 def _finding(finding: Finding) -> Finding:

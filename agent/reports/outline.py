@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from review_agent.agent.models import (
+    Egress,
     FileStatus,
     Finding,
     Note,
@@ -18,9 +19,11 @@ from review_agent.agent.models import (
     Verdict,
     VerdictWord,
 )
+from review_agent.agent.spans import joined
 from review_agent.prompts import messages
 
 _NAMES_SHOWN = 3
+_EGRESS_SHOWN = 200
 _CODE = re.compile(r"(`[^`]*`)")
 
 
@@ -109,14 +112,14 @@ def _place(finding: Finding) -> tuple[int, str, int, int, str, str]:
     )
 
 
-def chapters(report: Report, words: Words) -> list[tuple[Ready, list[tuple[int, Finding]]]]:
+def chapters(report: Report, words: Words) -> list[tuple[Ready, list[tuple[int, Verdict]]]]:
     """Headings with the reported findings under them, numbered through: first those that have a line."""
-    reported = [verdict.finding for verdict in in_order(report, Outcome.REPORTED)]
+    reported = in_order(report, Outcome.REPORTED)
     chosen = []
     number = 1
     for key, findings in (
-        ("findings", [finding for finding in reported if finding.start_line > 0]),
-        ("unplaced", [finding for finding in reported if finding.start_line <= 0]),
+        ("findings", [verdict for verdict in reported if verdict.finding.start_line > 0]),
+        ("unplaced", [verdict for verdict in reported if verdict.finding.start_line <= 0]),
     ):
         if findings:
             chosen.append((words.say(key, count=len(findings)), list(enumerate(findings, start=number))))
@@ -126,11 +129,12 @@ def chapters(report: Report, words: Words) -> list[tuple[Ready, list[tuple[int, 
 
 def sections(report: Report, words: Words) -> list[tuple[Ready, list[Ready]]]:
     """Headings with the lines under them, for all that is no reported finding; empty ones are left out."""
-    missed, not_placed = failed(report, words), unanchored(report, words)
+    missed, not_placed, wrong = failed(report, words), unanchored(report, words), refuted(report, words)
     hidden = sum(verdict.outcome is not Outcome.REPORTED for verdict in report.verdicts)
     skips = sum(file.status is FileStatus.SKIPPED for file in report.files)
     every = [
         (words.say("unanchored", count=len(not_placed)), not_placed),
+        (words.say("refuted", count=len(wrong)), wrong),
         (words.say("failed", count=len(missed)), missed),
         (words.say("not_reported", count=hidden), not_reported(report, words)),
         (words.say("skipped", count=skips), skipped(report, words)),
@@ -191,6 +195,29 @@ def unanchored(report: Report, words: Words) -> list[Ready]:
     ]
 
 
+def refuted(report: Report, words: Words) -> list[Ready]:
+    """One line for each finding that was judged wrong, with the reason that was given."""
+    return [
+        words.say(
+            "refuted_line",
+            severity=words.term("severity", verdict.finding.severity),
+            place=words.name(place(verdict.finding)),
+            title=verdict.finding.title,
+            reason=why(verdict, words),
+        )
+        for verdict in in_order(report, Outcome.REFUTED)
+    ]
+
+
+def why(verdict: Verdict, words: Words) -> Ready:
+    """The reason of an outcome, and what was said of it; '' where there is none."""
+    if not verdict.reason:
+        return Ready("")
+    reason = words.reason(verdict.reason, verdict.fields)
+    said = verdict.fields.get("said")
+    return words.say("reason_said", reason=reason, said=said) if said else reason
+
+
 def skipped(report: Report, words: Words) -> list[Ready]:
     """A line for each reason, the most frequent first: how many files, and the first names."""
     groups: dict[str, list[str]] = {}
@@ -227,11 +254,14 @@ def file_notes(report: Report, words: Words) -> list[Ready]:
     ]
 
 
-def about(finding: Finding, words: Words) -> list[Ready]:
-    """Confidence, and the check that found it when it was none of the model's."""
+def about(verdict: Verdict, words: Words) -> list[Ready]:
+    """Confidence, who found it when it was not the model that read the file, and what a second look said."""
+    finding = verdict.finding
     facts_of = [words.say("confidence", confidence=Ready(f"{finding.confidence:.2f}"))]
     if finding.source != "model":
-        facts_of.append(words.say("source_check", source=finding.source))
+        facts_of.append(words.say("source_agent" if finding.source == "agent" else "source_check"))
+    if said := why(verdict, words):
+        facts_of.append(said)
     return facts_of
 
 
@@ -275,7 +305,7 @@ def facts(report: Report, words: Words) -> list[Ready]:
         tally(report, words),
         words.say("target", target=_target(report.target, words)),
         _engine(report, words),
-        words.say(f"orchestrator_{report.engine.orchestrator}"),
+        words.say(f"orchestrator_{report.engine.orchestrator}", model=report.engine.agent_model),
         words.say(
             "run_created" if report.created else "run",
             run=report.run_id,
@@ -308,23 +338,40 @@ def usage(report: Report, words: Words) -> Ready:
 
 
 def egress(report: Report, words: Words) -> list[Ready]:
-    """The ledger; an empty one says that nothing left only where nothing could."""
+    """The ledger by file; an empty one says that nothing left only where nothing could."""
     if not report.egress:
         return [words.say("egress_none_local" if report.engine.mode == "local" else "egress_none")]
-    total = words.say("egress_total", count=len(report.egress), bytes=sum(row.bytes for row in report.egress))
-    rows = [
-        words.say(
-            "egress_line",
-            time=row.time,
-            host=row.host,
-            path=words.name(row.path),
-            bytes=row.bytes,
-            redactions=row.redactions,
-            model=row.model,
-        )
-        for row in report.egress
-    ]
-    return [total, *rows]
+    total = words.say(
+        "egress_total",
+        count=len(report.egress),
+        bytes=sum(row.bytes for row in report.egress),
+        run=report.run_id,
+    )
+    groups: dict[tuple[str, str, str], list[Egress]] = {}
+    for row in report.egress:
+        groups.setdefault((row.host, row.model, row.path), []).append(row)
+    shown = sorted(groups.items())[:_EGRESS_SHOWN]
+    lines = [_egress_line(rows, words) for _, rows in shown]
+    if len(groups) > len(shown):
+        lines.append(words.say("egress_more", count=len(groups) - len(shown), run=report.run_id))
+    return [total, *lines]
+
+
+def _egress_line(rows: Sequence[Egress], words: Words) -> Ready:
+    """All that went of one file to one model."""
+    first = rows[0]
+    path = words.name(first.path) if first.path else words.say("egress_no_file")
+    if lines := joined(row.lines for row in rows):
+        path = words.say("egress_lines", path=path, lines=lines)
+    return words.say(
+        "egress_line",
+        host=first.host,
+        path=path,
+        bytes=sum(row.bytes for row in rows),
+        count=len(rows),
+        redactions=sum(row.redactions for row in rows),
+        model=first.model,
+    )
 
 
 def _target(target: str, words: Words) -> str:

@@ -121,7 +121,7 @@ def _suppression(verdict: Verdict, words: Words) -> Json:
     return {
         "kind": "inSource" if verdict.reason == "inline_suppression" else "external",
         "status": "accepted",
-        "justification": words.reason(verdict.reason) if verdict.reason else outcome,
+        "justification": outline.why(verdict, words) or outcome,
     }
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from review_agent.agent.display import disarm, inline, path_text, terminal_text
-from review_agent.agent.models import Finding, Report, Severity, VerdictWord
+from review_agent.agent.models import Report, Severity, Verdict, VerdictWord
 from review_agent.agent.reports import outline
 from review_agent.agent.reports.outline import Words
 from review_agent.agent.reports.wrap import fold, wrap
@@ -93,12 +93,13 @@ def _findings(page: _Page, report: Report, words: Words) -> None:
     for heading, findings in outline.chapters(report, words):
         page.blank()
         page.add(heading, style=_HEADING)
-        for number, finding in findings:
+        for number, verdict in findings:
             page.blank()
-            _finding(page, number, finding, words)
+            _finding(page, number, verdict, words)
 
 
-def _finding(page: _Page, number: int, finding: Finding, words: Words) -> None:
+def _finding(page: _Page, number: int, verdict: Verdict, words: Words) -> None:
+    finding = verdict.finding
     style = _SEVERITY[finding.severity]
     severity = words.term("severity", finding.severity)
     place = path_text(outline.place(finding)) if finding.path else words.say("no_path")
@@ -115,7 +116,7 @@ def _finding(page: _Page, number: int, finding: Finding, words: Words) -> None:
         page.add(words.say("replacement"), first="   ", style=_HEADING)
         for line in finding.replacement.rstrip().split("\n"):
             page.code("     |", line.expandtabs(4), "")
-    page.add("  ".join(outline.about(finding, words)), first="   ", style=_QUIET)
+    page.add("  ".join(outline.about(verdict, words)), first="   ", style=_QUIET)
 
 
 def _printed(lines: list[Text], color: bool) -> str:
