@@ -113,8 +113,8 @@ Event = Turn | Ended | Retrying | Result
 class Side:
     """The Anthropic-compatible endpoint of an agent. `key` goes there and nowhere else.
 
-    `auth` is "api_key" (`x-api-key`) or "auth_token" (`Authorization: Bearer`). `cloud`: what is sent there may
-    leave this machine, though the address itself be on it.
+    `auth` is "api_key" (`x-api-key`) or "auth_token" (`Authorization: Bearer`). `cloud`: what is sent there
+    may leave this machine, though the address itself be on it.
     """
 
     endpoint: Endpoint
