@@ -15,10 +15,12 @@ MAY_IMPORT = {
     "prompts": ("review_agent.prompts",),
     "checkpoints": ("review_agent.checkpoints",),
 }
-NOT_IN_AGENT = {"httpx", "subprocess", "sqlite3", "git", "socket", "urllib.request"}
+NOT_IN_AGENT = {"anthropic", "httpx", "httpx2", "subprocess", "sqlite3", "git", "socket", "urllib.request"}
 
 # Who may have to do with a network at all. `socket` is where sockets are made and looked at, and nowhere else.
 NETWORK = {
+    "anthropic": {"tools/backends/anthropic.py"},
+    "httpx2": {"tools/backends/anthropic.py", "tools/cloud_transport.py", "tools/endpoints.py"},
     "socket": {"tools/endpoints.py", "tools/tripwire.py"},
     "httpx": {
         "tools/backends/listing.py", "tools/backends/ollama.py", "tools/backends/openai.py", "tools/backends/wire.py",
@@ -26,13 +28,14 @@ NETWORK = {
     },
 }  # fmt: skip
 NOBODY = {
-    "_socket", "aiohttp", "anthropic", "asyncore", "claude_agent_sdk", "ftplib", "http.client", "http.server",
-    "httpcore", "imaplib", "multiprocessing", "openai", "poplib", "requests", "smtplib", "socketserver", "ssl",
+    "_socket", "aiohttp", "asyncore", "claude_agent_sdk", "ftplib", "http.client", "http.server",
+    "httpcore", "httpcore2", "imaplib", "multiprocessing", "openai", "poplib", "requests", "smtplib", "socketserver", "ssl",
     "telnetlib", "urllib.request", "urllib3", "webbrowser", "websockets", "xmlrpc",
 }  # fmt: skip
 # Called under any name, as in `loop.create_connection(…)` and `httpx.AsyncClient(…)`.
 CONNECTS = {
-    "AsyncClient", "AsyncHTTPTransport", "Client", "HTTPTransport", "create_connection", "create_datagram_endpoint",
+    "Anthropic", "AsyncAnthropic", "AsyncClient", "AsyncHTTPTransport", "Client", "HTTPTransport",
+    "create_connection", "create_datagram_endpoint",
     "create_server", "create_unix_connection", "getaddrinfo", "gethostbyaddr", "gethostbyname", "getfqdn",
     "open_connection", "open_unix_connection", "start_server", "start_unix_server", "urlopen", "urlretrieve",
 }  # fmt: skip
@@ -111,18 +114,20 @@ def calls(path: Path) -> set[str]:
         for name in called:
             if isinstance(name, ast.Attribute):
                 found.add(name.attr)
-                if ast.unparse(name.value) == "httpx" and name.attr.islower():
-                    found.add(f"httpx.{name.attr}")
+                library = ast.unparse(name.value)
+                if library in ("httpx", "httpx2") and name.attr.islower():
+                    found.add(f"{library}.{name.attr}")
     return found
 
 
 def test_connections_and_clients_are_made_in_one_place() -> None:
     users: dict[str, set[str]] = {}
     for where, path in ours():
-        made = {name for name in calls(path) if name in CONNECTS or name.startswith("httpx.")}
+        made = {name for name in calls(path) if name in CONNECTS or name.startswith(("httpx.", "httpx2."))}
         if made:
             users[where] = made
     assert users == {
+        "tools/backends/anthropic.py": {"AsyncAnthropic"},  # over the HTTP client that it is given
         "tools/endpoints.py": {"AsyncClient", "AsyncHTTPTransport", "create_connection"},
         "tools/tripwire.py": {"getaddrinfo"},  # what a name of the user's own configuration means
     }

@@ -18,6 +18,7 @@ from review_agent.tools.tripwire import Peer, dialing, is_loopback
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 OLLAMA_PORT = 11434
 LOCALHOST = ("127.0.0.1", "::1")
@@ -128,10 +129,22 @@ def listening(endpoint: Endpoint, seconds: float = 1.0) -> bool:
     return False
 
 
-def confine(endpoints: Sequence[Endpoint]) -> None:
-    """From now on this process connects to these endpoints only, and to no cloud. There is no way back."""
+def confine(endpoints: Sequence[Endpoint], cloud: Endpoint | None = None, proxy: Peer | None = None) -> None:
+    """From now on this process connects to what `peers_of` names only. There is no way back."""
+    tripwire.arm(peers_of(endpoints, cloud, proxy))
+
+
+def peers_of(
+    endpoints: Sequence[Endpoint], cloud: Endpoint | None = None, proxy: Peer | None = None
+) -> frozenset[Peer]:
+    """Where endpoints are connected to. Those in the cloud do not count, but for the one chosen as `cloud`,
+    whatever its trust; behind a proxy, it is that which is connected to.
+    """
     local = [endpoint for endpoint in endpoints if endpoint.trust is not TrustClass.CLOUD]
-    tripwire.arm(Peer(host, endpoint.port) for endpoint in local for host in endpoint.dialled)
+    if cloud is not None and proxy is None:
+        local.append(cloud)
+    peers = frozenset(Peer(host, endpoint.port) for endpoint in local for host in endpoint.dialled)
+    return peers | {proxy} if cloud is not None and proxy is not None else peers
 
 
 def admit(endpoint: Endpoint) -> None:
@@ -165,6 +178,33 @@ def make_client(
         headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         timeout=httpx.Timeout(stall_seconds, connect=connect_seconds),
         transport=Direct(inner, endpoint.url, endpoint.dialled),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+def make_cloud_client(
+    endpoint: Endpoint, *, stall_seconds: float, proxy: str = "", connect_seconds: float = 15.0
+) -> httpx2.AsyncClient:
+    """The HTTP client of the one endpoint that the user chose as the cloud, and of no other origin.
+
+    It knows no redirects, and no proxy but `proxy`. Certificates are checked, against those that
+    SSL_CERT_FILE names where it is set. Raises ConfigError for a proxy or certificates that cannot be used.
+    """
+    import httpx2
+
+    from review_agent.tools.cloud_transport import CloudDirect
+
+    try:
+        inner = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=64), proxy=proxy or None)
+    except (ImportError, ValueError, httpx2.InvalidURL) as exc:  # ImportError: SOCKS needs another package
+        raise ConfigError("errors_models.proxy_unusable", detail=str(exc).splitlines()[0]) from exc
+    except OSError as exc:
+        raise ConfigError("errors_cloud.certificates", detail=exc.strerror or str(exc)) from exc
+    return httpx2.AsyncClient(
+        base_url=endpoint.url,
+        timeout=httpx2.Timeout(stall_seconds, connect=connect_seconds),
+        transport=CloudDirect(inner, endpoint.url, endpoint.dialled),
         trust_env=False,
         follow_redirects=False,
     )

@@ -1,4 +1,4 @@
-"""What the cloud costs, by the list prices that are package data. Unknown stays unknown: no price is guessed."""
+"""What the cloud costs, by list prices that are package data. No price is guessed."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from review_agent.agent.errors import ConfigError, EndpointRefused
 from review_agent.agent.models import TrustClass
-from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
+from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url, peers_of
 from review_agent.tools.transport import Direct
+from review_agent.tools.tripwire import Peer
 
 LOOPBACK, LAN, CLOUD = TrustClass.LOOPBACK, TrustClass.LAN, TrustClass.CLOUD
 
@@ -245,6 +246,31 @@ def test_there_is_no_client_for_a_cloud_endpoint(url: str) -> None:
 def test_what_is_dialled(url: str, port: int, dialled: tuple[str, ...]) -> None:
     endpoint = make_endpoint(url, ["gpu-box", "显卡"])
     assert (endpoint.port, endpoint.dialled) == (port, dialled)
+
+
+AT_HOME, BOX, FAR = (
+    make_endpoint(url, ["box"]) for url in ("http://127.0.0.1:1", "http://box:2", "https://c")
+)
+HERE, THERE = {Peer("127.0.0.1", 1)}, {Peer("c", 443)}
+PROXY = Peer("proxy", 3128)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "cloud", "proxy", "peers"),
+    [
+        ((AT_HOME, BOX), None, None, HERE | {Peer("box", 2)}),
+        ((AT_HOME, FAR), None, None, HERE),
+        ((AT_HOME, FAR), None, PROXY, HERE),
+        ((FAR,), None, None, set()),
+        ((AT_HOME,), FAR, None, HERE | THERE),
+        ((), FAR, PROXY, {PROXY}),
+        ((BOX,), AT_HOME, None, HERE | {Peer("box", 2)}),
+    ],
+)
+def test_where_a_confined_process_may_connect_to(
+    endpoints: tuple[Endpoint, ...], cloud: Endpoint | None, proxy: Peer | None, peers: set[Peer]
+) -> None:
+    assert peers_of(endpoints, cloud, proxy) == peers
 
 
 def test_the_client_waits_long_connects_soon_and_follows_nobody() -> None:
