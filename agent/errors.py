@@ -83,6 +83,12 @@ class EngineFault(EngineError):
     retryable = True
 
 
+class OtherForm(EngineError):
+    """The server does not take a question in this form. The same question, asked again, takes another."""
+
+    retryable = True
+
+
 class EngineRejected(EngineError):
     """4xx: the server understood the request and will never accept it."""
 

@@ -36,11 +36,16 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """End of an answer. `finish` is "stop" or "length"; token counts are 0 when the server did not say."""
+    """End of an answer. `finish` is "stop" or "length"; token counts are 0 when the server did not say.
+
+    Prompt tokens that a server kept from earlier requests, or keeps for later ones, are counted apart.
+    """
 
     finish: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

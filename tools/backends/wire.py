@@ -127,7 +127,7 @@ def refusal(response: httpx.Response, body: bytes, url: str) -> Exception:
     """The EngineError that a status code other than 200 means."""
     status, said = response.status_code, _said(body)
     if status in (429, 503):
-        return EngineBusy("engine_busy", retry_after=_seconds(response.headers.get("retry-after")), url=url)
+        return EngineBusy("engine_busy", retry_after=seconds(response.headers.get("retry-after")), url=url)
     if status == 404:
         return ModelMissing("model_or_path_missing", url=url, detail=said)
     if status >= 500:
@@ -169,7 +169,8 @@ def _said(body: bytes) -> str:
     return error[:300] if isinstance(error, str) else ""
 
 
-def _seconds(value: str | None) -> float | None:
+def seconds(value: str | None) -> float | None:
+    """What a `Retry-After` header asks for; None where it names no number."""
     try:
         return max(0.0, float(value)) if value is not None else None
     except ValueError:
