@@ -18,6 +18,7 @@ COMMANDS = {
     "resume": "review_agent.agent.commands.resume",
     "runs": "review_agent.agent.commands.runs",
     "report": "review_agent.agent.commands.report",
+    "audit": "review_agent.agent.commands.audit",
     "doctor": "review_agent.agent.commands.doctor",
     "models": "review_agent.agent.commands.models",
     "config": "review_agent.agent.commands.config_cli",

@@ -46,15 +46,25 @@ def write_outputs(report: Report, outputs: list[tuple[str, str]]) -> list[str]:
     return [name for _, name in files]
 
 
+def print_text(text: str) -> None:
+    """To standard output, as far as the terminal can show it."""
+    if sys.stdout is not None:
+        _to_stdout(text.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+
+
+def print_json(text: str) -> None:
+    """To standard output. Formats for machines are UTF-8, whatever the terminal speaks."""
+    _to_stdout(text.encode("utf-8", "backslashreplace"))
+
+
 def _write_stdout(report: Report, fmt: str) -> None:
     if fmt in TEXT_FORMATS and sys.stdout is not None:
         terminal = sys.stdout.isatty()
         width = min(100, max(60, shutil.get_terminal_size((80, 24)).columns)) if terminal else 80
         color = terminal and "NO_COLOR" not in os.environ
-        data = render(report, fmt, width=width, color=color)
-        _to_stdout(data.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
-    else:  # formats for machines are UTF-8, whatever the terminal speaks
-        _to_stdout(render(report, fmt).encode("utf-8", "backslashreplace"))
+        print_text(render(report, fmt, width=width, color=color))
+    else:
+        print_json(render(report, fmt))
 
 
 def _to_stdout(data: bytes) -> None:

@@ -23,12 +23,12 @@ def command(lang: str) -> click.Command:
     def list_runs(environ: Mapping[str, str], /) -> int:
         from review_agent.agent.display import inline
 
-        with _store(environ) as store:
+        with opened(environ) as store:
             rows = store.runs()
             if not rows:
                 click.echo(say(lang, "runs", "none"), err=True)
             for row in rows:
-                status, units = _status(row, store), store.units_of(row.run_id)
+                status, units = status_of(row, store), store.units_of(row.run_id)
                 click.echo(inline(_line(row, status, units, lang)))
         return 0
 
@@ -36,9 +36,9 @@ def command(lang: str) -> click.Command:
     def show(environ: Mapping[str, str], /, run: str) -> int:
         from review_agent.agent.display import inline
 
-        with _store(environ) as store:
+        with opened(environ) as store:
             row = store.run(run, believed=False)
-            units, status = store.units_of(row.run_id), _status(row, store)
+            units, status = store.units_of(row.run_id), status_of(row, store)
         fields = {
             "run": inline(row.run_id),
             "status": say(lang, "runs", status),
@@ -63,7 +63,7 @@ def command(lang: str) -> click.Command:
         days = KEEP_DAYS if keep_days is None else keep_days
         # A clock may have been wrong: "all" means those of tomorrow, too.
         before = math.inf if everything else time.time() - days * 86400
-        with _store(environ) as store:
+        with opened(environ) as store:
             click.echo(_pruned(store.prune(before, dry_run=dry_run), lang, dry_run=dry_run))
         return 0
 
@@ -102,7 +102,7 @@ def _named(command: click.Command, name: str) -> click.Command:
     return command
 
 
-def _store(environ: Mapping[str, str]) -> Store:
+def opened(environ: Mapping[str, str]) -> Store:
     from review_agent.agent.config import user_config_file
     from review_agent.agent.session import Trusted, load_settings, open_store
 
@@ -112,7 +112,7 @@ def _store(environ: Mapping[str, str]) -> Store:
     return store
 
 
-def _status(row: RunRow, store: Store) -> str:
+def status_of(row: RunRow, store: Store) -> str:
     """What to call a run. A run whose process died could not write that down."""
     if not row.intact:
         return DAMAGED
