@@ -109,7 +109,7 @@ def judge(
         return VerdictWord.NOT_REVIEWED, "nothing_to_review"
     if coverage.files_reviewed == 0 and coverage.changed_lines_reviewed == 0:
         return VerdictWord.NOT_REVIEWED, stopped or "all_failed"
-    if coverage.files_failed:
+    if coverage.files_failed or stopped:  # the agent may stop short where every file was reviewed
         return VerdictWord.INCOMPLETE, stopped or "some_failed"
     if any(verdict.outcome is Outcome.REPORTED for verdict in verdicts):
         return VerdictWord.ISSUES, ""
@@ -117,7 +117,8 @@ def judge(
 
 
 def exit_code(report: Report, fail_on: Severity | None) -> int:
-    """3 wins over 4; a limit that stopped the run is 4, however little was reviewed.
+    """3 wins over 4; a limit that stopped the run is 4, however little was reviewed, and so is an agent that
+    did not finish.
 
     A demo run is 0 or 3, but not when its engine never answered: that was no run at all.
     """
@@ -133,4 +134,5 @@ def exit_code(report: Report, fail_on: Severity | None) -> int:
         for verdict in report.verdicts
     ):
         return FINDINGS
-    return INCOMPLETE if failed and not demo else OK
+    incomplete = failed or report.verdict is VerdictWord.INCOMPLETE
+    return INCOMPLETE if incomplete and not demo else OK

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
-from review_agent.agent.audit import Call
+from review_agent.agent.audit import Call, arguments_digest
 from review_agent.agent.errors import EngineFault
 from review_agent.agent.models import CloudUsage
 from review_agent.agent.toolbox import Toolbox
@@ -271,15 +270,14 @@ class _Under:
 
 
 def _row(under: _Under, decision: Decision, reason: str, error: bool, seconds: float, size: int) -> Call:
-    arguments = json.dumps(under.call.arguments, sort_keys=True, ensure_ascii=True)
     return Call(
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         turn=under.turn,
-        tool_use_id=under.call.id[:80],
-        tool=under.call.name[:80],
-        arguments_sha256=hashlib.sha256(arguments.encode()).hexdigest()[:16],
+        tool_use_id=under.call.id,
+        tool=under.call.name,
+        arguments_sha256=arguments_digest(under.call.arguments),
         decision=decision,
-        reason=reason[:300],
+        reason=reason,
         error=error,
         seconds=seconds,
         bytes_out=size,

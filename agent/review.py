@@ -116,6 +116,7 @@ class Review:
         self._note_use()
         analyzer = self._analyzer(backend)
         checking = asyncio.ensure_future(self._show_checks())
+        warming = asyncio.ensure_future(_warm(self.agent is not None))
         heart = asyncio.ensure_future(self.progress.beat())
         try:
             self.stopped = await run_requests(
@@ -127,13 +128,15 @@ class Review:
                 deadline=deadline,
             )
             await checking
+            await warming
             if self.agent is not None and not self.stopped and not self.store_failed:
                 self._verified = await self._verify(self.agent, analyzer, deadline)
             self.stopped = "store_failed" if self.store_failed else self.stopped
         finally:
             heart.cancel()
             checking.cancel()
-            await asyncio.gather(heart, checking, return_exceptions=True)
+            warming.cancel()
+            await asyncio.gather(heart, checking, warming, return_exceptions=True)
             self.progress.close()
         return self.report()
 
@@ -158,7 +161,7 @@ class Review:
             on_found=self.progress.finding,
             progress=lambda key, fields: self.progress.line(key, **fields),
             deadline=deadline or 0.0,
-            tokens=self.settings.max_cloud_tokens,
+            tokens=self._tokens_left(side),
         )
         try:
             verified = await verify(scene, self._verdicts())
@@ -168,6 +171,13 @@ class Review:
             return None
         self.stopped = self.stopped or verified.why
         return verified
+
+    def _tokens_left(self, side: Side) -> int:
+        """For the agent; 0 = no limit."""
+        settings = self.settings
+        left = [settings.max_tokens - self.meter.spent] if settings.max_tokens else []
+        left += [settings.max_cloud_tokens] if settings.max_cloud_tokens and side.cloud else []
+        return max(1, min(left)) if left else 0
 
     def _hides(self, side: Side) -> Callable[[str, bool], str]:
         from review_agent.agent.router import Policy
@@ -347,6 +357,14 @@ class Review:
             seconds=round(time.monotonic() - self.started, 1),
             cloud=self._verified.usage if self._verified is not None else CloudUsage(),
         )
+
+
+async def _warm(wanted: bool) -> None:
+    """The SDK takes seconds to import; the pipeline waits for its server meanwhile."""
+    if wanted:
+        from review_agent.tools.claude import program
+
+        await asyncio.to_thread(program)
 
 
 def _sent(store: Store, run_id: str) -> tuple[tuple[Egress, ...], bool]:

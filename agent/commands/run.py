@@ -226,7 +226,7 @@ async def _review(
         if store is not None and not review.store_failed:
             _finish(store, report, progress, stopped=bool(review.stopped))
         _publish_kept(report, job, progress, kept=store is not None and not review.store_failed)
-        if report.coverage.files_failed and store is not None:
+        if (report.coverage.files_failed or review.stopped) and store is not None:
             if reason := review.stopped or next((f.reason for f in report.files if f.reason in LIMITS), ""):
                 progress.line("stopped", reason=say(settings.lang, "reasons", reason))
             if not (review.store_failed and store.set_aside):  # a new store does not know the run
@@ -302,11 +302,9 @@ def _finish(store: Store, report: Report, progress: Progress, *, stopped: bool) 
     # In a `partial` run each file was tried. The next run of the same target is one of its own then, while
     # it goes on with a `stopped` one.
     untried = stopped or any(file.reason in LIMITS for file in report.files)
-    failed = "stopped" if untried else "partial"
+    status = "stopped" if untried else "partial" if report.coverage.files_failed else "finished"
     try:
-        store.finish_run(
-            report.run_id, failed if report.coverage.files_failed else "finished", to_json(report)
-        )
+        store.finish_run(report.run_id, status, to_json(report))
     except StoreError as exc:
         progress.text(sentence(exc, report.lang))
 
