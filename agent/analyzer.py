@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import stamina
@@ -15,9 +15,11 @@ from review_agent.agent.errors import (
     EngineError,
     EngineFault,
     ModelUnavailable,
+    OtherForm,
     PromptTooLong,
     Stopped,
 )
+from review_agent.agent.meter import Meter
 from review_agent.agent.models import Analysis, Answer, Candidate, Placed, ReviewUnit, TrustClass
 from review_agent.agent.plan import Budget
 from review_agent.agent.prompt import Asker, alias
@@ -34,32 +36,14 @@ _MAX_SPLITS = 2
 FINDINGS_PER_ANSWER = 40
 
 
-@dataclass
-class Meter:
-    """Tokens and requests of a run, and its token limit. An answer under way counts by estimate."""
-
-    max_tokens: int = 0  # 0 = no limit
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    pending: int = 0
-
-    @property
-    def spent(self) -> int:
-        return self.prompt_tokens + self.completion_tokens + self.pending
-
-    def check(self, more: int = 0) -> None:
-        if self.max_tokens and self.spent + more > self.max_tokens:
-            raise Stopped("limit_max_tokens")
-
-
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request as it left, for the ledger: the units' paths and the bytes of each piece."""
+    """One request as it left, for the ledger: path, bytes and lines of each piece; lines as in "3-9,12"."""
 
     paths: tuple[str, ...]
     sizes: tuple[int, ...]
     redactions: int
+    lines: tuple[str, ...]
 
 
 @dataclass
@@ -88,7 +72,11 @@ class Health:
 
 @dataclass
 class Analyzer:
-    """Asks one model about units. Safe to use from several tasks of one event loop."""
+    """Asks one model about units. Safe to use from several tasks of one event loop.
+
+    What a server on another machine is sent is masked, and what the cloud is sent, wherever it listens: one
+    on this machine may hand it on.
+    """
 
     backend: Backend
     model: str
@@ -100,6 +88,12 @@ class Analyzer:
     on_fault: Callable[[EngineError], None] = lambda _: None
     on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
     health: Health = field(default_factory=Health)
+    cloud: bool = False
+
+    @property
+    def leaves(self) -> bool:
+        """Whether what is sent may leave this machine."""
+        return self.cloud or self.backend.endpoint.trust is not TrustClass.LOOPBACK
 
     async def analyze(
         self, units: Sequence[ReviewUnit], splits: int = 0, kept: Sequence[Home] = ()
@@ -194,7 +188,7 @@ class Analyzer:
     def _request(self, units: Sequence[ReviewUnit], error: str) -> tuple[ChatRequest, Sent]:
         system, user = self.asker.system(), self.asker.user(units, error)
         redactions = 0
-        if self.backend.endpoint.trust is not TrustClass.LOOPBACK:
+        if self.leaves:
             user, redactions = self.redact(user)
             system, more = self.redact(system)
             redactions += more
@@ -206,8 +200,19 @@ class Analyzer:
             max_answer=self.budget.answer,
             prompt_estimate=estimate(system) + estimate(user),
         )
-        sizes = tuple(sum(len(line.text.encode("utf-8", "replace")) for line in u.shown) for u in units)
-        return request, Sent(tuple(unit.path for unit in units), sizes, redactions)
+        return request, self._sent(units, redactions)
+
+    def _sent(self, units: Sequence[ReviewUnit], redactions: int) -> Sent:
+        """The pieces of a request, and the guidance that goes along: it is the repository's, too."""
+        paths = [unit.path for unit in units]
+        sizes = [sum(_octets(line.text) for line in unit.shown) for unit in units]
+        lines = [ranges(line.number for line in unit.shown if line.number) for unit in units]
+        if self.asker.guidance and self.asker.guidance_path and not self.asker.brief:
+            guidance = self.asker.guidance
+            paths.append(self.asker.guidance_path)
+            sizes.append(_octets(guidance))
+            lines.append(ranges(range(1, guidance.count("\n") + 2)))
+        return Sent(tuple(paths), tuple(sizes), redactions, tuple(lines))
 
     async def _stream(self, request: ChatRequest, sent: Sent) -> tuple[str, Done]:
         """The whole text of one answer, held to the token limit and to a bound on its length."""
@@ -228,7 +233,7 @@ class Analyzer:
                     break
                 parts.append(event.text)
                 size += len(event.text)
-                octets += len(event.text.encode("utf-8", "replace"))
+                octets += _octets(event.text)
                 grown = octets // 4  # by bytes: a Chinese character is nearly a token of its own
                 meter.pending += grown - written
                 reserved, written = reserved + grown - written, grown
@@ -238,9 +243,8 @@ class Analyzer:
                     break
         finally:
             meter.pending -= reserved
-            seen = done if done is not None else Done("stop")
-            meter.prompt_tokens += seen.prompt_tokens or (request.prompt_estimate if size or done else 0)
-            meter.completion_tokens += seen.completion_tokens or written
+            asked = request.prompt_estimate if size or done else 0
+            meter.count(done or Done("stop"), asked=asked, written=written)
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()  # ends the request: the server must not go on writing for nobody
         if done is None:
@@ -261,7 +265,10 @@ class Analyzer:
 
 
 class _Tries:
-    """What is worth another try: a busy or absent server a few times, a fault once, silence never."""
+    """What is worth another try: a busy or absent server a few times, a fault once, silence never.
+
+    A question in another form at once, and as often as there are forms.
+    """
 
     def __init__(self) -> None:
         self._faults = 0
@@ -269,6 +276,8 @@ class _Tries:
     def again(self, exc: Exception) -> bool | float:
         if isinstance(exc, EngineBusy):
             return min(exc.retry_after, 30.0) if exc.retry_after is not None else True
+        if isinstance(exc, OtherForm):
+            return 0.0
         if isinstance(exc, ModelUnavailable):
             return True
         if isinstance(exc, EngineFault) and exc.key != "engine_stalled":
@@ -286,6 +295,21 @@ def _reason(exc: EngineError) -> str:
     if exc.key == "engine_stalled":
         return "engine_stalled"
     return "engine_fault" if isinstance(exc, EngineFault) else "engine_rejected"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Line numbers as in "3-9,12"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _octets(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _of(unit: ReviewUnit, placed: Sequence[Home]) -> tuple[Placed, ...]:

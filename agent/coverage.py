@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from review_agent.agent.models import (
     Analysis,
@@ -13,6 +14,8 @@ from review_agent.agent.models import (
     Outcome,
     Report,
     ReviewUnit,
+    Route,
+    RouteKind,
     Severity,
     SourceFile,
     Verdict,
@@ -20,11 +23,11 @@ from review_agent.agent.models import (
 )
 from review_agent.agent.units import CUT
 
-LIMITS = frozenset({"limit_max_files", "limit_max_seconds", "limit_max_tokens", "limit_max_turns"})
+LIMITS = frozenset({f"limit_max_{what}" for what in ("files", "seconds", "tokens", "cloud_tokens", "turns")})
 # The server, not the model, is why: no answer came.
 ENGINE_FAILURES = frozenset(
     f"engine_{what}" for what in ("unavailable", "busy", "fault", "rejected", "stalled", "gave_up")
-)
+) | {"no_local_engine"}
 OK, COULD_NOT, FINDINGS, INCOMPLETE = 0, 1, 3, 4
 
 
@@ -33,9 +36,20 @@ def file_results(
     units: Mapping[str, Sequence[ReviewUnit]],
     analyses: Mapping[tuple[str, int], Analysis],
     missing: str,
+    routes: Mapping[tuple[str, int], Route] | None = None,
 ) -> list[FileResult]:
     """The one state of each file. `missing` is the reason for units that were never answered."""
-    return [_result(file, units.get(file.path), analyses, missing) for file in files]
+    results = [_result(file, units.get(file.path), analyses, missing) for file in files]
+    kinds: dict[str, set[RouteKind]] = {}
+    for (path, _), route in (routes or {}).items():
+        kinds.setdefault(path, set()).add(route.kind)
+    return [replace(result, route=_route(kinds.get(result.path, set()))) for result in results]
+
+
+def _route(kinds: Collection[RouteKind]) -> str:
+    """The route of a file: that which leads furthest, of those of its units."""
+    furthest = (RouteKind.CLOUD, RouteKind.HYBRID, RouteKind.LOCAL)
+    return next((kind for kind in furthest if kind in kinds), RouteKind.LOCAL).value
 
 
 def _result(

@@ -343,6 +343,8 @@ class CloudUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """What was asked of the local engine; the cloud counts apart."""
+
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -363,11 +365,15 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
+    """Who reviewed. Without a local engine, `backend` and `model` are the cloud's."""
+
     mode: str
     backend: str
     model: str
     model_digest: str
     orchestrator: str = "direct"
+    cloud_host: str = ""
+    cloud_model: str = ""
     agent_model: str = ""
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from review_agent.agent.cache import thaw, unit_key
 from review_agent.agent.findings import Context
 from review_agent.agent.globs import spec
 from review_agent.agent.memos import Memos, outlines
-from review_agent.agent.models import Analysis, FileResult, FileStatus, Note, ReviewUnit, SourceFile
+from review_agent.agent.models import (
+    Analysis,
+    FileResult,
+    FileStatus,
+    Note,
+    ReviewUnit,
+    Route,
+    RouteKind,
+    SourceFile,
+)
 from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack, shape_for
 from review_agent.agent.prompt import Asker
 from review_agent.agent.schedule import Request
@@ -21,6 +30,18 @@ from review_agent.tools.evidence import is_config
 from review_agent.tools.redact import Masker
 
 _AT_ONCE = 50  # files, when there is a limit to how many are needed
+
+Spot = tuple[str, int]  # path and index of a unit
+# The route of every unit of some files, which come riskiest first. A unit without one is the local engine's.
+Router = Callable[[Sequence[SourceFile], Mapping[str, Sequence[ReviewUnit]]], Mapping[Spot, Route]]
+
+
+@dataclass(frozen=True, slots=True)
+class CloudLane:
+    """Who reviews what is routed to the cloud, and the guidance that may go along."""
+
+    model_key: str
+    guidance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,11 @@ class Plan:
     masker: Masker  # knows the secrets of all files
     notes: tuple[Note, ...] = ()
     memos: Memos = field(default_factory=Memos)
+    routes: Mapping[Spot, Route] = field(default_factory=dict)
+    cloud_asker: Asker | None = None  # None = nothing is routed to the cloud
+
+    def to_cloud(self, unit: ReviewUnit) -> bool:
+        return _to_cloud(self.routes, unit)
 
     @property
     def prompt_tokens(self) -> int:
@@ -56,16 +82,25 @@ def make_plan(
     store: Store | None,
     of_run: str = "",
     guidance: str = "",
+    guidance_path: str = "",
     demo: bool = False,
+    router: Router | None = None,
+    cloud: CloudLane | None = None,
 ) -> Plan:
     """Order, units, what is known already, and the requests for the rest. Asks no model.
 
+    `router` says which units are asked of `cloud`. No request has units of both, and what is known of a unit
+    is what the model that it is routed to said.
+
     With `of_run` only that run's own results count as known (`--fresh`, and the resumption of such a run).
     """
-    asker = Asker(settings.lang, guidance, _rules(settings), brief=demo)
+    asker = Asker(settings.lang, guidance, _rules(settings), brief=demo, guidance_path=guidance_path)
+    cloud_asker = replace(asker, guidance=cloud.guidance, brief=False, fixed=True) if cloud else None
     budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
     files = by_risk(selection.files, selection.churn)
     draft = _Draft(asker, budget, model_key, store, of_run)
+    if router is not None and cloud is not None and cloud_asker is not None:
+        draft.open_cloud(router, cloud_asker, cloud.model_key)
     draft.fill(files, settings.max_files)
     return Plan(
         files=tuple(file for file in files if file.path not in draft.misfits),
@@ -74,22 +109,30 @@ def make_plan(
         units=draft.units,
         keys=draft.keys,
         cached=draft.cached,
-        requests=tuple(pack(draft.open_units(), asker, budget)),
+        requests=tuple(draft.requests()),
         budget=budget,
         asker=asker,
         masker=draft.masker,
         notes=selection.notes,
         memos=draft.memos,
+        routes=draft.routes,
+        cloud_asker=cloud_asker,
     )
+
+
+def _to_cloud(routes: Mapping[Spot, Route], unit: ReviewUnit) -> bool:
+    route = routes.get((unit.path, unit.index))
+    return route is not None and route.kind is RouteKind.CLOUD
 
 
 class _Draft:
     """Units of files, added in the order of the review, and which of them are known already."""
 
     def __init__(self, asker: Asker, budget: Budget, model: str, store: Store | None, of_run: str) -> None:
-        self._asker = asker
+        self._asker = self._cloud_asker = asker
         self._budget = budget
-        self._model = model
+        self._model = self._cloud_model = model
+        self._router: Router | None = None
         self._store = store
         self._of_run = of_run
         self.memos = Memos(store, read=not of_run)
@@ -99,6 +142,10 @@ class _Draft:
         self.keys: dict[tuple[str, int], str] = {}
         self.cached: dict[tuple[str, int], Analysis] = {}
         self.misfits: dict[str, FileResult] = {}
+        self.routes: dict[Spot, Route] = {}
+
+    def open_cloud(self, router: Router, asker: Asker, model: str) -> None:
+        self._router, self._cloud_asker, self._cloud_model = router, asker, model
 
     def fill(self, files: Sequence[SourceFile], most: int) -> None:
         """All files, or as many as have `most` files among them that a model has to be asked about."""
@@ -114,6 +161,15 @@ class _Draft:
         flat = (unit for units in self.units.values() for unit in units)
         return [unit for unit in flat if (unit.path, unit.index) not in self.cached]
 
+    def requests(self) -> list[Request]:
+        """Those of both engines, in the order of the review."""
+        units = self.open_units()
+        place = {(unit.path, unit.index): at for at, unit in enumerate(units)}
+        here = [unit for unit in units if not _to_cloud(self.routes, unit)]
+        there = [unit for unit in units if _to_cloud(self.routes, unit)]
+        both = pack(here, self._asker, self._budget) + pack(there, self._cloud_asker, self._budget)
+        return sorted(both, key=lambda request: place[request[0].path, request[0].index])
+
     def _add(self, files: Sequence[SourceFile]) -> None:
         symbols = outlines(files, self.memos)
         _learn(self.masker, files)
@@ -128,14 +184,17 @@ class _Draft:
             self.contexts[file.path] = Context(file, symbols[file.path], self.masker.mask)
             self.units[file.path] = build_units(file, symbols[file.path], shape)
             fresh += self.units[file.path]
+        if self._router is not None:
+            self.routes |= self._router(files, {file.path: self.units.get(file.path, ()) for file in files})
         keys = {(unit.path, unit.index): self._key(unit) for unit in fresh}
         self.keys |= keys
         if self._store is not None:
             self.cached |= _known(fresh, keys, self._store, self._of_run)
 
     def _key(self, unit: ReviewUnit) -> str:
-        asker = self._asker
-        return unit_key(unit, prompt=asker.version, model=self._model, rules=asker.rules_for(unit.path))
+        there = _to_cloud(self.routes, unit)
+        asker, model = (self._cloud_asker, self._cloud_model) if there else (self._asker, self._model)
+        return unit_key(unit, prompt=asker.version, model=model, rules=asker.rules_for(unit.path))
 
     def _cut(self, first: str) -> None:
         """Leave out a file and those behind it that a model would have to be asked about."""

@@ -16,6 +16,7 @@ from review_agent.prompts import digest, load, messages, say
 SCHEMA_VERSION = 1
 FINDINGS_PER_UNIT = 5
 FINDINGS_PER_REQUEST = 12
+_PATH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,16 @@ class Asker:
     """Builds prompts of one run: the language, and guidance that stands in each request.
 
     `brief` asks for one short finding a request, in few words: the demo model understands none of them, and
-    each costs time.
+    each costs time. `fixed` has one schema for all requests: a server that keeps the beginning of a prompt
+    for the next one counts it to that. `guidance_path` names the guidance's file, for the ledger.
     """
 
     lang: str
     guidance: str = ""
     rules: tuple[tuple[tuple[str, ...], str], ...] = ()  # (path globs, text); no globs = every path
     brief: bool = False
+    fixed: bool = False
+    guidance_path: str = ""
 
     @property
     def version(self) -> str:
@@ -95,7 +99,7 @@ class Asker:
         return self._title(unit) + "\n" + code.encode("utf-8", "replace").decode()
 
     def schema(self, units: Sequence[ReviewUnit]) -> dict[str, object]:
-        return answer_schema(units, BRIEF if self.brief else FULL)
+        return answer_schema(() if self.fixed else units, BRIEF if self.brief else FULL)
 
     def overhead(self) -> int:
         """Tokens of a request around its pieces, a retry sentence included."""
@@ -121,7 +125,7 @@ def _fence(text: str) -> str:
 
 
 def answer_schema(units: Sequence[ReviewUnit], bounds: Bounds = FULL) -> dict[str, object]:
-    """JSON schema of the answer for one request; every string and list is bounded."""
+    """JSON schema of the answer for one request, without units for any; every string and list is bounded."""
     paths = list(dict.fromkeys(alias(unit.path) for unit in units))
 
     def text(limit: int) -> dict[str, object]:
@@ -129,7 +133,7 @@ def answer_schema(units: Sequence[ReviewUnit], bounds: Bounds = FULL) -> dict[st
 
     line = {"type": "integer", "minimum": 0, "maximum": 10_000_000}
     properties: dict[str, object] = {
-        "path": {"type": "string", "enum": paths},
+        "path": {"type": "string", "enum": paths} if paths else text(_PATH),
         "title": text(bounds.title),
         "category": {"type": "string", "enum": [item.value for item in Category]},
         "severity": {"type": "string", "enum": [item.value for item in Severity]},
@@ -147,7 +151,7 @@ def answer_schema(units: Sequence[ReviewUnit], bounds: Bounds = FULL) -> dict[st
         "required": list(properties),
         "additionalProperties": False,
     }
-    most = min(FINDINGS_PER_UNIT * len(units), bounds.findings)
+    most = min(FINDINGS_PER_UNIT * len(units), bounds.findings) if units else bounds.findings
     return {
         "type": "object",
         "properties": {

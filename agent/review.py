@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from review_agent.agent.analyzer import Analyzer, Meter, Sent
+from review_agent.agent.analyzer import Analyzer, Sent
 from review_agent.agent.cache import freeze
 from review_agent.agent.coverage import LIMITS, cover, file_results, judge
 from review_agent.agent.errors import EngineError, Stopped, StoreError
 from review_agent.agent.findings import Gate, complete, decide, model_findings
 from review_agent.agent.memos import Checks
+from review_agent.agent.meter import Meter, added
 from review_agent.agent.models import (
     Analysis,
     CloudUsage,
@@ -27,9 +28,7 @@ from review_agent.agent.models import (
     Outcome,
     Report,
     ReviewUnit,
-    RouteKind,
     SourceFile,
-    TrustClass,
     Usage,
     Verdict,
 )
@@ -43,6 +42,7 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
+from review_agent.tools.prices import cost
 
 if TYPE_CHECKING:
     from review_agent.agent.audit import Call
@@ -65,11 +65,20 @@ class Ledger:
         """Called before anything is sent: what cannot be written down does not leave."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         rows = [
-            Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model)
-            for at, (path, size) in enumerate(zip(sent.paths, sent.sizes, strict=True))
+            Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model, lines)
+            for at, (path, size, lines) in enumerate(zip(sent.paths, sent.sizes, sent.lines, strict=True))
         ]
         self.keep(rows)
         self.rows += rows
+
+
+@dataclass
+class Lane:
+    """Requests for one engine. `ended` is why not all of them were answered: a key of `[reasons]`."""
+
+    requests: Sequence[Request]
+    analyzer: Analyzer | None
+    ended: str = ""
 
 
 @dataclass
@@ -91,10 +100,12 @@ class Review:
     environ: Mapping[str, str] = field(default_factory=dict)
     store_failed: bool = False
     meter: Meter = field(default_factory=Meter)
+    cloud_meter: Meter = field(default_factory=Meter)
     analyses: dict[tuple[str, int], Analysis] = field(default_factory=dict)
     stopped: str = ""
     started: float = field(default_factory=time.monotonic)  # the event loop's clock, too
-    _ledger: Ledger | None = None
+    _lanes: tuple[Lane, ...] = ()
+    _egress: list[Egress] = field(default_factory=list)
     _sent_before: tuple[Egress, ...] = ()
     _checked: list[tuple[Finding, str]] | None = None
     _verified: Verified | None = None
@@ -106,44 +117,74 @@ class Review:
             self._sent_before, intact = _sent(self.store, self.run_id)
             self.notes = self.notes if intact else (*self.notes, Note("egress_damaged"))
 
-    async def run(self, backend: Backend) -> Report:
-        """Ask for every open unit, within the limits, and report whatever came of it."""
-        plan, settings = self.plan, self.settings
-        self.meter.max_tokens = settings.max_tokens
-        deadline = self.started + settings.max_seconds if settings.max_seconds else None
-        self.progress.meter = lambda: self.meter.prompt_tokens + self.meter.completion_tokens
+    async def run(self, backend: Backend | None, cloud: Backend | None = None) -> Report:
+        """Ask for every open unit, within the limits, and report whatever came of it.
+
+        A unit is asked of the engine that it is routed to, and fails where there is none.
+        """
+        plan = self.plan
+        self._set_limits()
+        self.progress.meter = lambda: self.meter.counted + self.cloud_meter.counted
         self.progress.planned(len(plan.units), len(plan.cached), plan.requests, plan.prompt_tokens)
         self._note_use()
-        analyzer = self._analyzer(backend)
+        self._lanes = self._make_lanes(backend, cloud)
         checking = asyncio.ensure_future(self._show_checks())
         warming = asyncio.ensure_future(_warm(self.agent is not None))
         heart = asyncio.ensure_future(self.progress.beat())
+        driving = [asyncio.ensure_future(self._drive(lane)) for lane in self._lanes]
         try:
-            self.stopped = await run_requests(
-                plan.requests,
-                self._asking(analyzer),
-                self._done,
-                gauge=Gauge(settings.concurrency),
-                stop=self.stop,
-                deadline=deadline,
-            )
+            await asyncio.gather(*driving)
             await checking
             await warming
-            if self.agent is not None and not self.stopped and not self.store_failed:
-                self._verified = await self._verify(self.agent, analyzer, deadline)
-            self.stopped = "store_failed" if self.store_failed else self.stopped
+            ended = next((lane.ended for lane in self._lanes if lane.ended), "")
+            self.stopped = "store_failed" if self.store_failed else ended
+            if self.agent is not None and not self.stopped:
+                await self._verify(self.agent, backend)
         finally:
-            heart.cancel()
-            checking.cancel()
-            warming.cancel()
-            await asyncio.gather(heart, checking, warming, return_exceptions=True)
+            tasks = (heart, checking, warming, *driving)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.progress.close()
         return self.report()
 
-    async def _verify(self, side: Side, analyzer: Analyzer, deadline: float | None) -> Verified | None:
+    def _set_limits(self) -> None:
+        settings = self.settings
+        self.meter.max_tokens = self.cloud_meter.max_tokens = settings.max_tokens
+        self.meter.beside, self.cloud_meter.beside = self.cloud_meter, self.meter
+        self.cloud_meter.max_own = settings.max_cloud_tokens
+
+    def _make_lanes(self, backend: Backend | None, cloud: Backend | None) -> tuple[Lane, ...]:
+        """An engine that nothing is asked of has none."""
+        here = [request for request in self.plan.requests if not self.plan.to_cloud(request[0])]
+        there = [request for request in self.plan.requests if self.plan.to_cloud(request[0])]
+        lanes = (
+            Lane(here, self._analyzer(backend) if backend is not None else None),
+            Lane(there, self._cloud_analyzer(cloud) if cloud is not None else None),
+        )
+        return tuple(lane for lane in lanes if lane.requests)
+
+    async def _drive(self, lane: Lane) -> None:
+        """Side by side with the other lane, at a pace of its own; one that must end leaves the other be."""
+        if lane.analyzer is None:
+            for request in lane.requests:
+                self._done(request, [Analysis(unit, failure="no_local_engine") for unit in request], 0.0)
+            return
+        limit = self.settings.max_seconds
+        lane.ended = await run_requests(
+            lane.requests,
+            self._asking(lane.analyzer),
+            self._done,
+            gauge=Gauge(self.settings.concurrency),
+            stop=self.stop,
+            deadline=self.started + limit if limit else None,
+        )
+
+    async def _verify(self, side: Side, backend: Backend | None) -> None:
         """The agent's part. What it has said is kept, however it ends."""
         from review_agent.agent.verification import Scene, verify
 
+        limit = self.settings.max_seconds
         scene = Scene(
             side,
             self.plan,
@@ -153,39 +194,33 @@ class Review:
             self.run_id,
             self.store,
             self.stop,
-            analyzer,
-            hides=self._hides(side),
-            route=lambda _: str(RouteKind.HYBRID if side.cloud else RouteKind.LOCAL),
+            self._analyzer(backend, of_plan=False) if backend is not None else None,
+            analyses=self.analyses,
             keep_egress=self._keep_egress,
             keep_call=self._keep_call,
             on_found=self.progress.finding,
             progress=lambda key, fields: self.progress.line(key, **fields),
-            deadline=deadline or 0.0,
+            deadline=self.started + limit if limit else 0.0,
             tokens=self._tokens_left(side),
         )
         try:
-            verified = await verify(scene, self._verdicts())
-        except (StoreError, Stopped) as exc:
-            if isinstance(exc, StoreError):
-                self._store_failed(exc)
-            return None
-        self.stopped = self.stopped or verified.why
-        return verified
+            self._verified = await verify(scene, self._verdicts())
+        except StoreError as exc:
+            self._store_failed(exc)
+        except Stopped as exc:
+            self.stopped = exc.key
+        else:
+            self._egress += self._verified.egress
+            self.stopped = self._verified.why
+        self.stopped = "store_failed" if self.store_failed else self.stopped
 
     def _tokens_left(self, side: Side) -> int:
         """For the agent; 0 = no limit."""
         settings = self.settings
-        left = [settings.max_tokens - self.meter.spent] if settings.max_tokens else []
-        left += [settings.max_cloud_tokens] if settings.max_cloud_tokens and side.cloud else []
+        spent, cloud = self.meter.spent, self.cloud_meter.spent
+        left = [settings.max_tokens - spent - cloud] if settings.max_tokens else []
+        left += [settings.max_cloud_tokens - cloud] if settings.max_cloud_tokens and side.cloud else []
         return max(1, min(left)) if left else 0
-
-    def _hides(self, side: Side) -> Callable[[str, bool], str]:
-        from review_agent.agent.router import Policy
-
-        if not side.cloud and side.endpoint.trust is TrustClass.LOOPBACK:
-            return lambda _path, _secret: ""
-        policy = Policy(self.settings.local_only, self.settings.cloud_allowed)
-        return lambda path, secret: policy.hidden(path, has_secret=secret)
 
     def _keep_call(self, call: Call) -> None:
         if self.store is None:
@@ -202,16 +237,34 @@ class Review:
             self.progress.finding(finding)
         self.plan.memos.save()
 
-    def _analyzer(self, backend: Backend) -> Analyzer:
+    def _analyzer(self, backend: Backend, *, of_plan: bool = True) -> Analyzer:
+        model, plan = self.engine.model, self.plan
+        made = Analyzer(backend, model, plan.asker, plan.budget, self.meter, redact=plan.masker.mask_counted)
+        return self._wired(made, of_plan=of_plan)
+
+    def _cloud_analyzer(self, backend: Backend) -> Analyzer:
         plan = self.plan
-        analyzer = Analyzer(
-            backend, self.engine.model, plan.asker, plan.budget, self.meter, redact=plan.masker.mask_counted
+        model, asker = self.engine.cloud_model, plan.cloud_asker or plan.asker
+        return self._wired(
+            Analyzer(
+                backend,
+                model,
+                asker,
+                plan.budget,
+                self.cloud_meter,
+                redact=plan.masker.mask_counted,
+                cloud=True,
+            )
         )
-        if backend.endpoint.trust is not TrustClass.LOOPBACK:
-            self._ledger = Ledger(backend.endpoint.host, self.engine.model, keep=self._keep_egress)
-            analyzer.on_sent = self._ledger.record
+
+    def _wired(self, analyzer: Analyzer, *, of_plan: bool = True) -> Analyzer:
+        """What an agent asks about is no unit of the plan, and nothing of the plan becomes of it."""
+        if analyzer.leaves:
+            host = analyzer.backend.endpoint.host
+            analyzer.on_sent = Ledger(host, analyzer.model, self._egress, self._keep_egress).record
         analyzer.on_fault = self._complain
-        analyzer.on_unit = self._keep
+        if of_plan:
+            analyzer.on_unit = self._keep
         return analyzer
 
     def _asking(self, analyzer: Analyzer) -> Analyze:
@@ -315,7 +368,9 @@ class Review:
         """The report of what is known now."""
         plan, verified = self.plan, self._verified
         verdicts = self._verdicts()
-        results = file_results(plan.files, plan.units, self.analyses, self.stopped or "not_finished")
+        known = {**self._unanswered(), **self.analyses}
+        missing = self.stopped or "not_finished"
+        results = file_results(plan.files, plan.units, known, missing, plan.routes)
         files = sorted([*results, *plan.skipped], key=lambda file: file.path)
         coverage = cover(files)
         limit = next((file.reason for file in results if file.reason in LIMITS), "")
@@ -333,11 +388,7 @@ class Review:
             verdicts=tuple(verdicts),
             files=tuple(files),
             usage=self._usage(),
-            egress=(
-                *self._sent_before,
-                *(self._ledger.rows if self._ledger is not None else ()),
-                *(verified.egress if verified is not None else ()),
-            ),
+            egress=(*self._sent_before, *self._egress),
             notes=(*plan.notes, *self.notes, *(verified.notes if verified is not None else ())),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
@@ -348,6 +399,25 @@ class Review:
             return self.engine
         return replace(self.engine, orchestrator="agent", agent_model=self.agent.model)
 
+    def _unanswered(self) -> dict[tuple[str, int], Analysis]:
+        """Units of lanes that ended early, as failed for the lane's own reason."""
+        return {
+            (unit.path, unit.index): Analysis(unit, failure=lane.ended)
+            for lane in self._lanes
+            if lane.ended
+            for request in lane.requests
+            for unit in request
+        }
+
+    def _cloud_usage(self) -> CloudUsage:
+        """Of the units' analysis and of the agent together."""
+        used = self.cloud_meter.of_cloud()
+        if self._verified is not None and self.agent is not None and self.agent.cloud:
+            used = added(used, self._verified.usage)
+        if not used.requests:
+            return used
+        return replace(used, cost=cost(self.engine.cloud_model, self.engine.cloud_host, used))
+
     def _usage(self) -> Usage:
         return Usage(
             requests=self.meter.requests,
@@ -355,7 +425,7 @@ class Review:
             completion_tokens=self.meter.completion_tokens,
             cached_units=len(self.plan.cached),
             seconds=round(time.monotonic() - self.started, 1),
-            cloud=self._verified.usage if self._verified is not None else CloudUsage(),
+            cloud=self._cloud_usage(),
         )
 
 

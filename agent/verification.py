@@ -13,10 +13,21 @@ from review_agent.agent.analyzer import Analyzer
 from review_agent.agent.audit import Call
 from review_agent.agent.cases import Case, Notebook, judged_verdicts, make_cases
 from review_agent.agent.library import Library, shelf_for
-from review_agent.agent.models import CloudUsage, Egress, Finding, Note, ReviewUnit, TrustClass, Verdict
+from review_agent.agent.models import (
+    Analysis,
+    CloudUsage,
+    Egress,
+    Finding,
+    Note,
+    ReviewUnit,
+    RouteKind,
+    TrustClass,
+    Verdict,
+)
 from review_agent.agent.orchestrator import Agent, Bounds, Outcome, prompt_version
 from review_agent.agent.planner import Plan
 from review_agent.agent.policy import command_runner, file_gate
+from review_agent.agent.router import Policy, upgraded
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
 from review_agent.agent.toolbox import Outbox, Toolbox
@@ -33,7 +44,7 @@ _UNFINISHED = ("agent_unfinished", "agent_empty")
 
 @dataclass(frozen=True)
 class Scene:
-    """What a verification is about, and who is told. `hides` and `route` are the policy's.
+    """What a verification is about, and who is told.
 
     `keep_…` are durable when they return, and raise where something cannot be kept: then it does not happen.
     """
@@ -47,14 +58,29 @@ class Scene:
     store: Store | None
     stop: asyncio.Event
     analyzer: Analyzer | None
-    hides: Callable[[str, bool], str]
-    route: Callable[[ReviewUnit], str]
+    analyses: Mapping[tuple[str, int], Analysis]
     keep_egress: Callable[[list[Egress]], None] = lambda _: None
     keep_call: Callable[[Call], None] = lambda _: None
     on_found: Callable[[Finding], None] = lambda _: None
     progress: Callable[[str, dict[str, object]], None] = lambda _key, _fields: None
     deadline: float = 0.0  # of `time.monotonic()`; 0 = none
     tokens: int = 0  # 0 = no limit
+
+    @property
+    def leaves(self) -> bool:
+        """Whether what the agent is shown leaves this machine, or may."""
+        return self.side.cloud or self.side.endpoint.trust is not TrustClass.LOOPBACK
+
+    def hides(self, path: str, has_secret: bool) -> str:
+        policy = Policy.of(self.settings)
+        return policy.hidden(path, has_secret=has_secret) if self.leaves else ""
+
+    def route(self, unit: ReviewUnit) -> str:
+        spot = (unit.path, unit.index)
+        way = self.plan.routes.get(spot)
+        if way is None:
+            return str(RouteKind.LOCAL)
+        return str(upgraded(way, self.analyses[spot]).kind if spot in self.analyses else way.kind)
 
 
 @dataclass(frozen=True)
@@ -171,8 +197,7 @@ def _library(scene: Scene, closing: ExitStack) -> Library:
 
 
 def _toolbox(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: Notebook) -> Toolbox:
-    side = scene.side
-    leaves = side.cloud or side.endpoint.trust is not TrustClass.LOOPBACK
+    side, leaves = scene.side, scene.leaves
     return Toolbox(
         lang=scene.settings.lang,
         cases=cases,
@@ -199,8 +224,7 @@ def offered(scene: Scene) -> frozenset[str]:
     """Our tools that this agent gets: the user's choice of them, without those that cannot work here."""
     wanted = set(scene.settings.tools) or set(TOOLS)
     usable = set(TOOLS) - ({"local_model_analyze"} if scene.analyzer is None else set())
-    leaves = scene.side.cloud or scene.side.endpoint.trust is not TrustClass.LOOPBACK
-    if not scene.settings.allow_commands or leaves:  # what a command prints is not held to the policy
+    if not scene.settings.allow_commands or scene.leaves:  # what a command prints is not held to the policy
         usable.discard("run_command")
     return frozenset(wanted & usable)
 

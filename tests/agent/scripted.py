@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from review_agent.agent.analyzer import Analyzer, Meter
+from review_agent.agent.analyzer import Analyzer
+from review_agent.agent.meter import Meter
 from review_agent.agent.models import ReviewUnit, ShownLine, TrustClass
 from review_agent.agent.plan import make_budget
 from review_agent.agent.prompt import Asker

@@ -392,7 +392,8 @@ def test_secrets_stay_here_unless_the_server_is_here(trust: TrustClass, masked: 
     text = "\n".join(message.content for message in request.messages)
     assert ("hunter2" not in text and "open(name)" not in text) is masked
     sizes = [sum(len(line.text) for line in part.shown) for part in (A, B)]
-    assert sent == [Sent(("a.py", "b.py"), tuple(sizes), 1 if masked else 0)]
+    lines = [f"1-{len(part.shown)}" if len(part.shown) > 1 else "1" for part in (A, B)]
+    assert sent == [Sent(("a.py", "b.py"), tuple(sizes), 1 if masked else 0, tuple(lines))]
 
 
 def test_the_request_keeps_its_bounds() -> None:
