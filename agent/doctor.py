@@ -252,7 +252,7 @@ async def _run(settings: Settings, environ: Mapping[str, str], url: str) -> Run:
     try:
         async with asyncio.timeout(RUN_SECONDS):
             engine = await open_engine(settings, environ)
-            await engine.backend.aclose()
+            await engine.aclose()
     except TimeoutError:
         return Run(error=EngineFault("doctor_problems.server_silent", url=url, seconds=RUN_SECONDS))
     except ReviewError as exc:
@@ -266,7 +266,7 @@ def _taken(engine: Engine, settings: Settings) -> Run:
     small = UsageError("context_too_small", context=context, least=least) if context < least else None
     return Run(
         info=engine.info,
-        url="" if engine.info.backend == "embedded" else engine.backend.endpoint.url,
+        url=_url(engine),
         context=context,
         model_context=engine.model.context,
         named=bool(settings.model),
@@ -274,6 +274,12 @@ def _taken(engine: Engine, settings: Settings) -> Run:
         notes=engine.notes,
         error=small,
     )
+
+
+def _url(engine: Engine) -> str:
+    if engine.backend is not None:
+        return "" if engine.info.backend == "embedded" else engine.backend.endpoint.url
+    return engine.cloud.endpoint.url if engine.cloud is not None else ""
 
 
 def _of_run(run: Run, engines: Sequence[Found]) -> list[Problem]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable, UsageError
+from review_agent.agent.cloud import CloudSide, cloud_side, effective_mode
+from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable
 from review_agent.agent.models import EngineInfo, Note, TrustClass
 from review_agent.agent.settings import DEFAULTS, Settings
+from review_agent.agent.wording import sentence
 from review_agent.tools import endpoints
-from review_agent.tools.backends import Backend, ModelInfo
+from review_agent.tools.backends import CLOUD_CONTEXT, Backend, ModelInfo
 from review_agent.tools.endpoints import Endpoint, listening, make_client, make_endpoint, ollama_url
+from review_agent.tools.proxies import peer_of
 
 if TYPE_CHECKING:
     from review_agent.tools.backends.ollama import OllamaBackend
@@ -30,12 +33,20 @@ _CODE = re.compile(r"coder|code|devstral|gpt-oss|qwen3|glm-4", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An open engine; close its backend. `notes` name what was chosen and why."""
+    """An open local engine, and the cloud beside it; `aclose` it. `notes` name what was chosen and why.
 
-    backend: Backend
+    Without a local engine `backend` is None, and `model` the cloud's.
+    """
+
+    backend: Backend | None
     model: ModelInfo
     info: EngineInfo
     notes: tuple[Note, ...] = ()
+    cloud: CloudSide | None = None
+
+    async def aclose(self) -> None:
+        if self.backend is not None:
+            await self.backend.aclose()
 
     @property
     def demo(self) -> bool:
@@ -49,7 +60,18 @@ def is_demo(name: str, parameters: float) -> bool:
 
 def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
     """Raise what `open_engine` would when nothing listens, before anything heavy is imported or read."""
-    _refuse_unbuilt(settings)
+    mode = effective_mode(settings)
+    if mode != "local":
+        cloud_side(settings, environ)
+    if mode == "cloud":
+        return
+    try:
+        _preflight_local(settings, environ)
+    except (ModelUnavailable, ModelMissing) as exc:
+        raise _without_local(exc, settings) if mode == "hybrid" else exc from exc
+
+
+def _preflight_local(settings: Settings, environ: Mapping[str, str]) -> None:
     if _is_embedded(settings):
         _stored(settings)
         return
@@ -62,14 +84,49 @@ def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
 
 
 def confine(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Hold this process to the engine that a run may take: from now on nothing else can be reached."""
-    _refuse_unbuilt(settings)
-    endpoints.confine(() if _is_embedded(settings) else (_named(settings, environ),))
+    """Hold this process to what a run may use: from now on nothing else can be reached."""
+    elsewhere = _is_embedded(settings) or settings.backend == "anthropic"
+    local = () if elsewhere else (_named(settings, environ),)
+    if effective_mode(settings) == "local":
+        endpoints.confine(local)
+        return
+    side = cloud_side(settings, environ)
+    endpoints.confine(local, side.endpoint, peer_of(side.proxy) if side.proxy else None)
 
 
 async def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
-    """The engine of a run. Raises an EngineError that says how to get one."""
-    _refuse_unbuilt(settings)
+    """The engine of a run. Raises an EngineError that says how to get one.
+
+    Hybrid without its local engine is an error, never a reason to ask the cloud instead; in mode cloud it is
+    a note, and what must not go there fails.
+    """
+    mode = effective_mode(settings)
+    if mode == "local":
+        return await _open_local(settings, environ)
+    side = cloud_side(settings, environ)
+    if settings.backend == "anthropic":
+        return _cloud_only(side, ())
+    try:
+        engine = await _open_local(settings, environ)
+    except (ModelUnavailable, ModelMissing) as exc:
+        if mode == "hybrid":
+            raise _without_local(exc, settings) from exc
+        return _cloud_only(side, (Note("no_local_engine", {"reason": sentence(exc, settings.lang)}),))
+    info = replace(engine.info, mode=mode, cloud_host=side.endpoint.host, cloud_model=side.model)
+    return replace(engine, info=info, cloud=side)
+
+
+def _without_local(exc: EngineError, settings: Settings) -> ModelUnavailable:
+    return ModelUnavailable("errors_cloud.local_needed", reason=sentence(exc, settings.lang))
+
+
+def _cloud_only(side: CloudSide, notes: tuple[Note, ...]) -> Engine:
+    host, model = side.endpoint.host, side.model
+    info = EngineInfo("cloud", "anthropic", model, "", cloud_host=host, cloud_model=model)
+    return Engine(None, ModelInfo(model, context=CLOUD_CONTEXT, remote=True), info, notes, side)
+
+
+async def _open_local(settings: Settings, environ: Mapping[str, str]) -> Engine:
     if _is_embedded(settings):
         return _embedded(settings, _stored(settings))
     try:
@@ -173,12 +230,6 @@ def _hurried(model: ModelInfo) -> ModelInfo:
     if not is_demo(model.name, model.parameters):
         return model
     return replace(model, context=min(model.context or DEMO_CONTEXT, DEMO_CONTEXT))
-
-
-def _refuse_unbuilt(settings: Settings) -> None:
-    if settings.mode in ("hybrid", "cloud") or settings.backend == "anthropic":
-        wanted = settings.mode if settings.mode in ("hybrid", "cloud") else settings.backend
-        raise UsageError("engine_not_built", engine=wanted)
 
 
 def _named(settings: Settings, environ: Mapping[str, str]) -> Endpoint:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from review_agent.agent.cloud import effective_mode
 from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.engine import Engine, confine, open_engine
 from review_agent.agent.errors import EngineError
+from review_agent.agent.lanes import cloud_lane, router_of
 from review_agent.agent.models import EngineInfo
 from review_agent.agent.planner import Plan, make_plan, narrowed
 from review_agent.agent.progress import duration
@@ -34,12 +36,13 @@ async def preview(job: Job) -> int:
     confine(settings, job.environ)
     try:
         engine = await open_engine(settings, job.environ)
-        await engine.backend.aclose()
+        await engine.aclose()
     except EngineError as exc:
         reason = sentence(exc, settings.lang)
     selection, target = select(job.target, max_file_size=settings.max_file_size)
     info = engine.info if engine is not None else EngineInfo("local", "", "", "")
     store = open_store(settings, job.environ) if engine is not None else None
+    mode, cloud = effective_mode(settings), engine.cloud if engine is not None else None
     try:
         plan = make_plan(
             narrowed(selection, settings),
@@ -49,7 +52,10 @@ async def preview(job: Job) -> int:
             store=store,
             of_run="(none)" if job.fresh else "",
             guidance=job.guidance,
+            guidance_path=job.guidance_path,
             demo=engine is not None and engine.demo,
+            router=router_of(settings, mode=mode, local=engine is not None and engine.backend is not None),
+            cloud=cloud_lane(cloud.model_key if cloud else "", job.guidance, job.guidance_path, settings),
         )
         speed = _known_speed(store, info) if store is not None else None
     finally:

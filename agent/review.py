@@ -167,8 +167,10 @@ class Review:
     async def _drive(self, lane: Lane) -> None:
         """Side by side with the other lane, at a pace of its own; one that must end leaves the other be."""
         if lane.analyzer is None:
+            far = self.plan.to_cloud(lane.requests[0][0])
+            failure = "engine_unavailable" if far else "no_local_engine"
             for request in lane.requests:
-                self._done(request, [Analysis(unit, failure="no_local_engine") for unit in request], 0.0)
+                self._done(request, [Analysis(unit, failure=failure) for unit in request], 0.0)
             return
         limit = self.settings.max_seconds
         lane.ended = await run_requests(

@@ -55,6 +55,7 @@ class Recorded(BaseModel):
     fresh: bool = False
     allowed: list[str] | None = None  # the directories that could be read
     engine: dict[str, str] = {}
+    cloud_key: str = ""
 
     def target(self) -> Target:
         return Target(self.kind, self.root, self.base, self.head, self.diff_file, self.diff_text)
@@ -67,6 +68,8 @@ class Recorded(BaseModel):
             model=given.get("model", ""),
             model_digest=given.get("model_digest", ""),
             orchestrator=given.get("orchestrator", "direct"),
+            cloud_host=given.get("cloud_host", ""),
+            cloud_model=given.get("cloud_model", ""),
         )
 
 
@@ -79,6 +82,7 @@ def record(
     model_context: int,
     demo: bool,
     fresh: bool,
+    cloud_key: str = "",
 ) -> str:
     plain = {name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()}
     return json.dumps(
@@ -102,7 +106,10 @@ def record(
                 "model": engine.model,
                 "model_digest": engine.model_digest,
                 "orchestrator": engine.orchestrator,
+                "cloud_host": engine.cloud_host,
+                "cloud_model": engine.cloud_model,
             },
+            **({"cloud_key": cloud_key} if cloud_key else {}),
         },
         ensure_ascii=True,
     )
@@ -123,14 +130,27 @@ def target_digest(asked: str) -> str:
     fields = json.loads(asked)
     kept = {
         name: fields[name]
-        for name in ("kind", "root", "base", "head", "diff_text", "model_key", "fresh", "allowed")
+        for name in (
+            "kind",
+            "root",
+            "base",
+            "head",
+            "diff_text",
+            "model_key",
+            "fresh",
+            "allowed",
+            "cloud_key",
+        )
+        if name in fields  # without a cloud side, runs of earlier versions are the same as ours
     }
     flags = {name: value for name, value in fields["flags"].items() if name not in _NOT_OF_TARGET}
     text = json.dumps({**kept, "flags": flags}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-_NOT_OF_TARGET = frozenset({"max_files", "max_seconds", "max_tokens", "format", "concurrency", "fail_on"})
+_NOT_OF_TARGET = frozenset(
+    {"max_files", "max_seconds", "max_tokens", "max_cloud_tokens", "format", "concurrency", "fail_on"}
+)
 
 
 def model_key(engine: EngineInfo) -> str:
@@ -145,6 +165,7 @@ class Trusted:
     config: str | None = None
     guidance: str = ""
     notes: tuple[Note, ...] = ()
+    guidance_path: str = ""
 
 
 def read_trusted(target: Target) -> Trusted:
@@ -154,11 +175,11 @@ def read_trusted(target: Target) -> Trusted:
         return Trusted(config=_on_disk(Path(target.root).resolve()))
     with Repository(location) as repo:
         base = _base(repo, target)
-        guidance, notes = _guidance(repo, base) if base else ("", ())
+        found = _guidance(repo, base) if base else Trusted()
         if target.kind not in ("range", "commit"):
-            return Trusted(_on_disk(location.root), guidance, notes)
+            return replace(found, config=_on_disk(location.root))
         data = repo.file_at(base, CONFIG_NAME, _CONFIG_BYTES) if base else None
-        return Trusted(decode(data).text if data is not None else None, guidance, notes)
+        return replace(found, config=decode(data).text if data is not None else None)
 
 
 def _base(repo: Repository, target: Target) -> str | None:
@@ -173,7 +194,7 @@ def _base(repo: Repository, target: Target) -> str | None:
     return repo.head()
 
 
-def _guidance(repo: Repository, commit: str) -> tuple[str, tuple[Note, ...]]:
+def _guidance(repo: Repository, commit: str) -> Trusted:
     """The first of the usual files that exists, cut to a length that leaves the prompt to the code.
 
     It would stand in every request: one that tries to steer the model is left out, and the report says so.
@@ -183,9 +204,10 @@ def _guidance(repo: Repository, commit: str) -> tuple[str, tuple[Note, ...]]:
         if data is not None and data.strip():
             text = decode(data).text.strip()
             if find_bait(SourceFile(name, "markdown", split_lines(text), "", Change.WHOLE)):
-                return "", (Note("guidance_refused", {"file": name}),)
-            return text if len(text) <= GUIDANCE_CHARS else text[:GUIDANCE_CHARS] + "…", ()
-    return "", ()
+                return Trusted(notes=(Note("guidance_refused", {"file": name}),))
+            short = text if len(text) <= GUIDANCE_CHARS else text[:GUIDANCE_CHARS] + "…"
+            return Trusted(guidance=short, guidance_path=name)
+    return Trusted()
 
 
 def _on_disk(root: Path) -> str | None:

@@ -53,6 +53,8 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
 
 def rebuild(row: RunRow, store: Store, environ: Mapping[str, str]) -> Report:
     """The report of a run that died before it could write one, from its finished units."""
+    from review_agent.agent.cloud import effective_mode
+    from review_agent.agent.lanes import cloud_lane, router_of
     from review_agent.agent.planner import make_plan, narrowed
     from review_agent.agent.progress import Progress
     from review_agent.agent.review import Review
@@ -72,7 +74,10 @@ def rebuild(row: RunRow, store: Store, environ: Mapping[str, str]) -> Report:
         store=store,
         of_run=row.run_id if asked.fresh else "",
         guidance=trusted.guidance,
+        guidance_path=trusted.guidance_path,
         demo=asked.demo,
+        router=router_of(settings, mode=effective_mode(settings)) if asked.cloud_key else None,
+        cloud=cloud_lane(asked.cloud_key, trusted.guidance, trusted.guidance_path, settings),
     )
     silent = Progress(sys.stderr, settings.lang, quiet=True)
     review = Review(

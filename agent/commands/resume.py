@@ -14,7 +14,7 @@ from review_agent.agent.commands.options import output_options
 from review_agent.agent.errors import StoreError, UsageError
 from review_agent.prompts import say
 
-LIMIT_OPTIONS = ("max_files", "max_seconds", "max_tokens")
+LIMIT_OPTIONS = ("max_files", "max_seconds", "max_tokens", "max_cloud_tokens")
 
 
 def command(lang: str) -> click.Command:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,6 +33,9 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 
+if TYPE_CHECKING:
+    from review_agent.agent.review import Review
+
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -45,6 +49,7 @@ class Job:
     outputs: list[tuple[str, str]]
     environ: Mapping[str, str]
     guidance: str = ""
+    guidance_path: str = ""
     notes: tuple[Note, ...] = ()
     run_id: str = ""
     fresh: bool = False
@@ -137,6 +142,7 @@ def make_job(
         outputs,
         environ,
         trusted.guidance,
+        trusted.guidance_path,
         (*loaded.notes, *trusted.notes, *planned(loaded)),
         run_id,
         fresh,
@@ -181,13 +187,15 @@ async def execute(job: Job) -> int:
         return await _review(job, target, selection, opened, progress, started)
     finally:
         if isinstance(opened, Engine):
-            await opened.backend.aclose()
+            await opened.aclose()
 
 
 async def _review(
     job: Job, target: Target, selection: Selection, engine: Engine, progress: Progress, started: float
 ) -> int:
+    from review_agent.agent.cloud import effective_mode
     from review_agent.agent.coverage import exit_code
+    from review_agent.agent.lanes import cloud_lane, router_of
     from review_agent.agent.planner import make_plan
     from review_agent.agent.review import Review
     from review_agent.agent.session import model_key, new_run_id, open_store, repository_key, target_digest
@@ -209,7 +217,10 @@ async def _review(
             store=store,
             of_run=run_id if job.fresh else "",
             guidance=job.guidance,
+            guidance_path=job.guidance_path,
             demo=engine.demo,
+            router=router_of(settings, mode=effective_mode(settings), local=engine.backend is not None),
+            cloud=cloud_lane(_cloud_key(engine), job.guidance, job.guidance_path, settings),
         )
         if store is not None:
             store.start_run(run_id, repository_key(target), target.label(), asked, target_digest(asked))
@@ -221,7 +232,7 @@ async def _review(
             run_id, plan, engine.info, settings, target, store, progress, stop,
             demo=engine.demo, fresh=job.fresh, notes=(*demo_note, *engine.notes), started=started,
         )  # fmt: skip
-        report = await review.run(engine.backend)
+        report = await _run(review, engine, settings)
         _release_signals()
         if store is not None and not review.store_failed:
             _finish(store, report, progress, stopped=bool(review.stopped))
@@ -232,6 +243,21 @@ async def _review(
             if not (review.store_failed and store.set_aside):  # a new store does not know the run
                 progress.line("resume", command=f"review-agent resume {run_id}")
         return caught[0] if caught else exit_code(report, settings.fail_on)
+
+
+async def _run(review: Review, engine: Engine, settings: Settings) -> Report:
+    """Both engines, as far as there are any."""
+    if engine.cloud is None or not any(review.plan.to_cloud(request[0]) for request in review.plan.requests):
+        return await review.run(engine.backend)
+    cloud = engine.cloud.open(settings)
+    try:
+        return await review.run(engine.backend, cloud)
+    finally:
+        await cloud.aclose()
+
+
+def _cloud_key(engine: Engine) -> str:
+    return engine.cloud.model_key if engine.cloud is not None else ""
 
 
 def _announce(job: Job, engine: Engine, progress: Progress) -> None:
@@ -246,7 +272,10 @@ def _announce(job: Job, engine: Engine, progress: Progress) -> None:
         raise UsageError("context_too_small", context=context, least=least)
     for note in engine.notes:
         progress.text(say(settings.lang, "notes", note.key, **note.fields))
-    progress.line("engine", backend=engine.info.backend, model=engine.info.model, context=context)
+    if engine.backend is not None:
+        progress.line("engine", backend=engine.info.backend, model=engine.info.model, context=context)
+    if engine.cloud is not None:
+        progress.line("cloud", host=engine.info.cloud_host, model=engine.info.cloud_model)
 
 
 def _asked(job: Job, target: Target, engine: Engine) -> str:
@@ -260,6 +289,7 @@ def _asked(job: Job, target: Target, engine: Engine) -> str:
         model_context=engine.model.context,
         demo=engine.demo,
         fresh=job.fresh,
+        cloud_key=_cloud_key(engine),
     )
 
 

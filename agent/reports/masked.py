@@ -25,7 +25,13 @@ def masked(report: Report) -> Report:
 
 
 def _engine(engine: EngineInfo) -> EngineInfo:
-    return replace(engine, backend=mask(engine.backend), model=mask(engine.model))
+    return replace(
+        engine,
+        backend=mask(engine.backend),
+        model=mask(engine.model),
+        cloud_host=mask(engine.cloud_host),
+        cloud_model=mask(engine.cloud_model),
+    )
 
 
 def _verdict(verdict: Verdict) -> Verdict:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from review_agent.agent.models import (
+    CloudUsage,
     Egress,
     FileStatus,
     Finding,
@@ -140,7 +141,7 @@ def sections(report: Report, words: Words) -> list[tuple[Ready, list[Ready]]]:
         (words.say("skipped", count=skips), skipped(report, words)),
         (words.say("file_notes"), file_notes(report, words)),
         (words.say("notes"), [words.note(note) for note in report.notes]),
-        (words.say("usage"), [usage(report, words)]),
+        (words.say("usage"), usage(report, words)),
         (words.say("egress"), egress(report, words)),
     ]
     return [(heading, lines) for heading, lines in every if lines]
@@ -304,8 +305,8 @@ def facts(report: Report, words: Words) -> list[Ready]:
         words.say("coverage_lines", lines=c.changed_lines, done=c.changed_lines_reviewed),
         tally(report, words),
         words.say("target", target=_target(report.target, words)),
-        _engine(report, words),
-        words.say(f"orchestrator_{report.engine.orchestrator}", model=report.engine.agent_model),
+        *_engine(report, words),
+        _orchestrator(report, words),
         words.say(
             "run_created" if report.created else "run",
             run=report.run_id,
@@ -314,26 +315,50 @@ def facts(report: Report, words: Words) -> list[Ready]:
     ]
 
 
-def _engine(report: Report, words: Words) -> Ready:
+def _engine(report: Report, words: Words) -> list[Ready]:
     engine = report.engine
-    return words.say(
+    line = words.say(
         "engine_digest" if engine.model_digest else "engine",
         mode=words.say(f"mode_{engine.mode}"),
         backend=engine.backend,
         model=engine.model,
         digest=engine.model_digest.removeprefix("sha256:")[:12],
     )
+    if not engine.cloud_host:
+        return [line]
+    return [line, words.say("cloud", host=engine.cloud_host, model=engine.cloud_model)]
 
 
-def usage(report: Report, words: Words) -> Ready:
+def _orchestrator(report: Report, words: Words) -> Ready:
+    engine = report.engine
+    cloud = engine.mode == "cloud" and engine.orchestrator == "direct"
+    key = "direct_cloud" if cloud else engine.orchestrator
+    return words.say(f"orchestrator_{key}", model=engine.agent_model)
+
+
+def usage(report: Report, words: Words) -> list[Ready]:
     used = report.usage
-    return words.say(
+    line = words.say(
         "usage_line",
         requests=used.requests,
         prompt=used.prompt_tokens,
         completion=used.completion_tokens,
         cached=used.cached_units,
         seconds=Ready(f"{used.seconds:.1f}"),
+    )
+    return [line, _usage_cloud(used.cloud, words)] if used.cloud.requests else [line]
+
+
+def _usage_cloud(used: CloudUsage, words: Words) -> Ready:
+    known = used.cost is not None
+    return words.say(
+        "usage_cloud",
+        requests=used.requests,
+        prompt=used.prompt_tokens,
+        read=used.cache_read_tokens,
+        write=used.cache_write_tokens,
+        completion=used.completion_tokens,
+        cost=words.say("cost", dollars=Ready(f"{used.cost:.4f}")) if known else words.say("cost_unknown"),
     )
 
 

@@ -461,7 +461,8 @@ ERRORS = [
     *(ModelMissing(f"errors_models.{key}", model="m") for key in ("model_not_stored", "model_file_missing", "gguf_unreadable")),
     *(EngineFault(key, url=SERVER, detail="a. b `c") for key in ("engine_stalled", "engine_broken_stream", "engine_not_protocol", "engine_said")),
     *(EngineRejected(key, url=SERVER, detail="a. b") for key in ("engine_status", "engine_redirects", "engine_unauthorized", "engine_busy")),
-    *(EngineRejected(key, model="m", host="h") for key in ("endpoint_not_local", "model_is_remote", "engine_not_built", "context_too_small")),
+    *(EngineRejected(key, model="m", host="h") for key in ("endpoint_not_local", "model_is_remote", "context_too_small")),
+    *(EngineRejected(f"errors_cloud.{key}", url=SERVER, reason="No engine. Start one.") for key in messages("en")["errors_cloud"]),
 ]  # fmt: skip
 
 

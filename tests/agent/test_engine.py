@@ -95,7 +95,7 @@ def ollama(tags: list[dict[str, object]], shows: Mapping[str, object] | None = N
 
 async def opened(settings: Settings, environ: Mapping[str, str] | None = None) -> Engine:
     engine = await open_engine(settings, environ or {})
-    await engine.backend.aclose()
+    await engine.aclose()
     return engine
 
 
@@ -244,17 +244,75 @@ async def test_a_server_elsewhere_is_refused_before_anything_is_sent(
         preflight(settings, environ)
 
 
+# --- with a cloud side: its endpoint is named and never asked here ---
+
+CLOUD_URL = "http://127.0.0.1:2"
+KEYS = {"ANTHROPIC_AUTH_TOKEN": "t", "ANTHROPIC_BASE_URL": CLOUD_URL, "ANTHROPIC_MODEL": "big"}
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "cloud"])
+async def test_both_engines(serve: Serve, mode: str) -> None:
+    settings = Settings(mode=mode, base_url=serve(ollama([tag("m")])).url)  # type: ignore[arg-type]
+    preflight(settings, KEYS)
+    engine = await opened(settings, KEYS)
+    assert (engine.info.mode, engine.info.backend, engine.info.model) == (mode, "ollama", "m")
+    assert (engine.info.cloud_host, engine.info.cloud_model) == ("127.0.0.1:2", "big")
+    assert engine.cloud is not None
+    assert (engine.cloud.key, engine.cloud.auth) == ("t", "auth_token")
+
+
+async def test_a_key_alone_is_no_consent(serve: Serve) -> None:
+    for settings in (Settings(), Settings(verify_model="big"), Settings(agent_base_url=CLOUD_URL)):
+        engine = await opened(replace(settings, base_url=serve(ollama([tag("m")])).url), KEYS)
+        assert (engine.info.mode, engine.cloud) == ("local", None)
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [
-        Settings(mode="hybrid"),
-        Settings(mode="cloud"),
-        Settings(backend="anthropic"),
-    ],
+    "settings", [Settings(), Settings(backend="ollama"), Settings(base_url="http://127.0.0.1:1")]
 )
-async def test_what_is_not_built_says_so(settings: Settings) -> None:
-    with pytest.raises(UsageError, match="engine_not_built"):
-        await opened(settings)
+async def test_hybrid_without_its_local_engine_asks_nobody(settings: Settings) -> None:
+    settings = replace(settings, mode="hybrid")
+    for look in (lambda: preflight(settings, {**KEYS, **NOBODY}), None):
+        with pytest.raises(ModelUnavailable, match="local_needed") as caught:
+            look() if look else await opened(settings, {**KEYS, **NOBODY})
+        assert caught.value.fields["reason"]
+
+
+async def test_the_cloud_without_a_local_engine_is_said() -> None:
+    settings = Settings(mode="cloud", base_url="http://127.0.0.1:1")
+    preflight(settings, KEYS)
+    engine = await opened(settings, KEYS)
+    assert engine.backend is None
+    assert (engine.info.mode, engine.info.backend, engine.info.model) == ("cloud", "anthropic", "big")
+    assert [note.key for note in engine.notes] == ["no_local_engine"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "cloud"])
+async def test_who_names_the_backend_chose_the_cloud(serve: Serve, mode: str) -> None:
+    local = serve(ollama([tag("m")]))
+    settings = Settings(mode=mode, backend="anthropic", base_url="https://b.example", model="other")  # type: ignore[arg-type]
+    engine = await opened(settings, {**KEYS, "OLLAMA_HOST": local.url})
+    assert (engine.backend, engine.notes, local.seen) == (None, (), [])
+    assert (engine.info.mode, engine.info.cloud_host, engine.info.cloud_model) == (
+        "cloud",
+        "b.example",
+        "other",
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(mode="hybrid"), Settings(mode="cloud"), Settings(backend="anthropic")]
+)
+async def test_without_a_key_there_is_no_cloud(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="no_key"):
+        await opened(settings, NOBODY)
+    with pytest.raises(UsageError, match="no_key"):
+        preflight(settings, NOBODY)
+
+
+async def test_a_local_engine_that_is_elsewhere_is_refused_with_a_cloud_too() -> None:
+    with pytest.raises(EndpointRefused, match="endpoint_not_local"):
+        await opened(Settings(mode="cloud", backend="openai", base_url="http://192.0.2.1:1"), KEYS)
 
 
 @pytest.mark.parametrize(("named", "sent"), [("TEAM_KEY", "Bearer k1"), ("", None), ("OTHER", None)])

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from review_agent.tools.endpoints import Endpoint
 
+CLOUD_CONTEXT = 200_000  # tokens; the least that current models of the cloud have
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -28,13 +28,12 @@ from review_agent.agent.errors import (
     OtherForm,
     PromptTooLong,
 )
-from review_agent.tools.backends import ChatRequest, Delta, Done, Message, ModelInfo
+from review_agent.tools.backends import CLOUD_CONTEXT, ChatRequest, Delta, Done, Message, ModelInfo
 from review_agent.tools.backends.wire import Shape, is_too_long, seconds
 from review_agent.tools.endpoints import Endpoint
 
 Auth = Literal["api_key", "auth_token"]
 VARIABLES: dict[Auth, str] = {"api_key": "ANTHROPIC_API_KEY", "auth_token": "ANTHROPIC_AUTH_TOKEN"}
-CONTEXT = 200_000  # the least that current models have
 TOOL = "submit_review"
 _MAY_THINK = 16_000  # tokens that Claude may think beside its answer; what it does not use costs nothing
 _USUAL_ANSWER = 8192  # the most that many compatible endpoints allow
@@ -160,7 +159,7 @@ class AnthropicBackend:
         return []
 
     async def describe(self, model: str) -> ModelInfo:
-        return ModelInfo(model, context=CONTEXT, capabilities=frozenset({"completion"}), remote=True)
+        return ModelInfo(model, context=CLOUD_CONTEXT, capabilities=frozenset({"completion"}), remote=True)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
         """As the protocol says. Raises OtherForm where the question has to be asked in another form."""
