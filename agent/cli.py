@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "review_agent.agent.commands.models",
     "config": "review_agent.agent.commands.config_cli",
     "policy": "review_agent.agent.commands.policy",
+    "route": "review_agent.agent.commands.route",
 }
 INTERRUPTED = 130
 
