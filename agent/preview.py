@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from review_agent.agent.cloud import effective_mode
 from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.engine import Engine, confine, open_engine
 from review_agent.agent.errors import EngineError
-from review_agent.agent.lanes import cloud_lane, router_of
-from review_agent.agent.models import EngineInfo
+from review_agent.agent.forecast import DEFAULT_MODEL, DEFAULT_URL, forecast
+from review_agent.agent.models import CloudUsage, EngineInfo, ReviewUnit, Route
 from review_agent.agent.planner import Plan, make_plan, narrowed
 from review_agent.agent.progress import duration
+from review_agent.agent.router import ANSWER_TOKENS, Capabilities, Spot, effective, routes
 from review_agent.agent.session import model_key, open_store
+from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target, select
-from review_agent.agent.wording import sentence
+from review_agent.agent.wording import sentence, worded
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
+from review_agent.tools import endpoints
+from review_agent.tools.prices import cost
+from review_agent.tools.prices import load as prices
 from review_agent.tools.redact import mask
 
 if TYPE_CHECKING:
@@ -29,20 +35,27 @@ _ANSWER_TOKENS = 250
 
 
 async def preview(job: Job) -> int:
-    """Print the plan on stdout. Works without an engine too; then nothing counts as known."""
+    """Print the plan on stdout. Works without an engine too; then nothing counts as known.
+
+    Of the engines only the local one is asked, for its models: from here on no other can be reached.
+    """
     settings = job.settings
     reason = ""
     engine: Engine | None = None
-    confine(settings, job.environ)
-    try:
-        engine = await open_engine(settings, job.environ)
-        await engine.aclose()
-    except EngineError as exc:
-        reason = sentence(exc, settings.lang)
+    here = replace(settings, mode="local")
+    if settings.backend == "anthropic":  # nothing of it is on this machine
+        endpoints.confine(())
+        reason = say(settings.lang, "preview_cloud", "no_local_engine")
+    else:
+        confine(here, job.environ)
+        try:
+            engine = await open_engine(here, job.environ)
+            await engine.aclose()
+        except EngineError as exc:
+            reason = sentence(exc, settings.lang)
     selection, target = select(job.target, max_file_size=settings.max_file_size)
     info = engine.info if engine is not None else EngineInfo("local", "", "", "")
     store = open_store(settings, job.environ) if engine is not None else None
-    mode, cloud = effective_mode(settings), engine.cloud if engine is not None else None
     try:
         plan = make_plan(
             narrowed(selection, settings),
@@ -52,16 +65,16 @@ async def preview(job: Job) -> int:
             store=store,
             of_run="(none)" if job.fresh else "",
             guidance=job.guidance,
-            guidance_path=job.guidance_path,
             demo=engine is not None and engine.demo,
-            router=router_of(settings, mode=mode, local=engine is not None and engine.backend is not None),
-            cloud=cloud_lane(cloud.model_key if cloud else "", job.guidance, job.guidance_path, settings),
         )
         speed = _known_speed(store, info) if store is not None else None
     finally:
         if store is not None:
             store.close()
-    text = "\n".join(_lines(plan, target, info, reason, speed, settings.lang))
+    lines = _Lines(plan, settings, job.environ)
+    text = "\n".join(
+        [*lines.head(target, info, reason), *lines.files(), *lines.totals(speed), *lines.cloud()]
+    )
     sys.stdout.write(terminal_text(mask(text)) + "\n")
     return 0
 
@@ -83,52 +96,128 @@ def _known_speed(store: Store, info: EngineInfo) -> float | None:
     return None
 
 
-def _lines(
-    plan: Plan, target: Target, info: EngineInfo, reason: str, speed: float | None, lang: str
-) -> list[str]:
-    lines = [say(lang, "preview", "title"), say(lang, "preview", "target", target=inline(target.label()))]
-    if reason:
-        lines.append(say(lang, "preview", "no_engine", reason=reason))
-    else:
-        lines.append(say(lang, "preview", "engine", backend=info.backend, model=info.model))
-    route = say(lang, "preview", "route_local")
-    for order, (path, units) in enumerate(plan.units.items(), start=1):
-        file = plan.contexts[path].file
-        row = {
-            "order": order,
-            "lines": file.changed_count,
-            "units": len(units),
-            "tokens": sum(unit.tokens for unit in units),
-            "route": route,
-            "path": inline(path),
-        }
-        lines.append(say(lang, "preview", "row", **row))
-    for file in plan.files[len(plan.units) :]:
-        lines.append(_skipped(file.path, "limit_max_files", lang))
-    lines += [_skipped(result.path, result.reason, lang) for result in plan.skipped]
-    low, high = _seconds(plan, speed)
-    totals = {
-        "files": len(plan.units),
-        "units": sum(len(units) for units in plan.units.values()),
-        "cached": len(plan.cached),
-        "requests": len(plan.requests),
-        "tokens": plan.prompt_tokens,
-        "low": duration(low, lang),
-        "high": duration(high, lang),
-    }
-    lines.append(say(lang, "preview", "totals", **totals))
-    lines.append(say(lang, "preview", "basis_history" if speed is not None else "basis_default"))
-    return lines
+class _Lines:
+    """The plan as text."""
+
+    def __init__(self, plan: Plan, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._lang = settings.lang
+        self._mode = effective(settings)
+        away = self._mode != "local"
+        # Whether engines answer is told above; routes are those of a run in which they do.
+        has = Capabilities(self._mode, local=settings.backend != "anthropic", cloud=away)
+        self._ways = routes(plan.files, plan.units, settings, has)
+        self._forecast = forecast(plan, self._ways, max_turns=settings.max_turns, agent=away)
+        self._model = settings.verify_model or environ.get("ANTHROPIC_MODEL", "") or DEFAULT_MODEL
+        url = settings.agent_base_url or environ.get("ANTHROPIC_BASE_URL", "") or DEFAULT_URL
+        self._host = endpoints.make_endpoint(url).host if away else ""
+
+    def head(self, target: Target, info: EngineInfo, reason: str) -> Iterator[str]:
+        yield self._say("title")
+        yield self._say("target", target=inline(target.label()))
+        what = say(self._lang, "modes", self._mode)
+        yield say(self._lang, "route_command", "mode", mode=self._mode, what=what)
+        if reason:
+            yield self._say("no_engine", reason=reason)
+        else:
+            yield self._say("engine", backend=info.backend, model=info.model)
+
+    def files(self) -> Iterator[str]:
+        """A row for each route of each file, and for each file that will not be reviewed."""
+        plan, lang = self._plan, self._lang
+        for order, (path, units) in enumerate(plan.units.items(), start=1):
+            for way, tokens in _by_route(units, self._ways).items():
+                row = {
+                    "order": order,
+                    "lines": plan.contexts[path].file.changed_count,
+                    "units": len(tokens),
+                    "tokens": sum(tokens),
+                    "route": say(lang, "route_kinds", way.kind),
+                    "path": inline(path),
+                    "reason": worded(way.reason, lang),
+                }
+                yield say(
+                    lang, *(("preview", "row") if self._mode == "local" else ("preview_cloud", "row")), **row
+                )
+        for file in plan.files[len(plan.units) :]:
+            yield self._skipped(file.path, "limit_max_files")
+        for result in plan.skipped:
+            yield self._skipped(result.path, result.reason)
+
+    def _skipped(self, path: str, reason: str) -> str:
+        return self._say("skipped", path=inline(path), reason=say(self._lang, "reasons", reason))
+
+    def totals(self, speed: float | None) -> Iterator[str]:
+        known = self._forecast
+        low, high = _seconds(known.local, known.local_tokens, speed)
+        yield self._say(
+            "totals",
+            files=len(self._plan.units),
+            units=sum(len(units) for units in self._plan.units.values()),
+            cached=known.cached,
+            requests=known.local,
+            tokens=known.local_tokens,
+            low=duration(low, self._lang),
+            high=duration(high, self._lang),
+        )
+        yield self._say("basis_history" if speed is not None else "basis_default")
+
+    def cloud(self) -> Iterator[str]:
+        """What is asked of the endpoint that is paid for; nothing in local mode."""
+        known, lang = self._forecast, self._lang
+        if known.agent is None:
+            return
+        for kind, share in known.shares.items():
+            route = say(lang, "route_kinds", kind)
+            if share.units:
+                yield say(lang, "preview_cloud", "share", route=route, units=share.units, tokens=share.tokens)
+        yield say(lang, "preview_cloud", "side", host=inline(self._host), model=inline(self._model))
+        if self._settings.max_cloud_tokens:
+            yield say(lang, "preview_cloud", "budget", tokens=self._settings.max_cloud_tokens)
+        if self._mode == "cloud":
+            asked = known.cloud
+            yield say(
+                lang,
+                "preview_cloud",
+                "analysis",
+                requests=asked.requests,
+                prompt=asked.prompt_tokens,
+                completion=asked.completion_tokens,
+                answer=ANSWER_TOKENS,
+                cost=self._cost(asked),
+            )
+        few, many = known.agent
+        agent = {"few": few.turns, "many": many.turns, "low": _tokens(few), "high": _tokens(many)}
+        yield say(lang, "preview_cloud", "agent", **agent, cost=self._cost(few, many))
+
+    def _cost(self, *usages: CloudUsage) -> str:
+        """One sum, or the least and the most."""
+        sums = [cost(self._model, self._host, usage) for usage in usages]
+        known = [f"{dollars:.2f}" for dollars in sums if dollars is not None]
+        if len(known) < len(sums):
+            return say(self._lang, "preview_cloud", "cost_unknown")
+        day = prices().as_of.isoformat()
+        return say(self._lang, "preview_cloud", "cost", dollars="–".join(known), day=day)
+
+    def _say(self, key: str, **fields: object) -> str:
+        return say(self._lang, "preview", key, **fields)
 
 
-def _skipped(path: str, reason: str, lang: str) -> str:
-    return say(lang, "preview", "skipped", path=inline(path), reason=say(lang, "reasons", reason))
+def _by_route(units: Sequence[ReviewUnit], ways: Mapping[Spot, Route]) -> dict[Route, list[int]]:
+    found: dict[Route, list[int]] = {}
+    for unit in units:
+        found.setdefault(ways[unit.path, unit.index], []).append(unit.tokens)
+    return found
 
 
-def _seconds(plan: Plan, speed: float | None) -> tuple[float, float]:
-    count = len(plan.requests)
+def _tokens(usage: CloudUsage) -> int:
+    return usage.prompt_tokens + usage.cache_read_tokens + usage.cache_write_tokens + usage.completion_tokens
+
+
+def _seconds(requests: int, tokens: int, speed: float | None) -> tuple[float, float]:
+    """The least and the most that the local engine will take."""
     if speed is not None:
-        return 0.7 * speed * count, 1.5 * speed * count
-    tokens = plan.prompt_tokens
-    times = [tokens / read + count * _ANSWER_TOKENS / write for read, write in (_FAST, _SLOW)]
+        return 0.7 * speed * requests, 1.5 * speed * requests
+    times = [tokens / read + requests * _ANSWER_TOKENS / write for read, write in (_FAST, _SLOW)]
     return times[0], times[1]

@@ -55,6 +55,9 @@ class Explained:
 def _callback(lang: str) -> object:
     @click.pass_obj
     def route(environ: Mapping[str, str], /, **given: object) -> int:
+        from review_agent.tools.endpoints import confine
+
+        confine(())  # nothing is asked, so nothing can be
         flags = {"mode": given["mode"]} if given["mode"] is not None else {}
         names = given["paths"] if isinstance(given["paths"], tuple) else ()
         roots = _by_root([str(name) for name in names], environ)
