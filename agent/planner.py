@@ -21,6 +21,7 @@ from review_agent.agent.models import (
 )
 from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack, shape_for
 from review_agent.agent.prompt import Asker
+from review_agent.agent.router import Policy
 from review_agent.agent.schedule import Request
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection
@@ -98,7 +99,7 @@ def make_plan(
     cloud_asker = replace(asker, guidance=cloud.guidance, brief=False, fixed=True) if cloud else None
     budget = make_budget(asker, choose_context(model_context, settings.num_ctx or None))
     files = by_risk(selection.files, selection.churn)
-    draft = _Draft(asker, budget, model_key, store, of_run)
+    draft = _Draft(asker, budget, model_key, store, of_run, Policy.of(settings))
     if router is not None and cloud is not None and cloud_asker is not None:
         draft.open_cloud(router, cloud_asker, cloud.model_key)
     draft.fill(files, settings.max_files)
@@ -128,13 +129,17 @@ def _to_cloud(routes: Mapping[Spot, Route], unit: ReviewUnit) -> bool:
 class _Draft:
     """Units of files, added in the order of the review, and which of them are known already."""
 
-    def __init__(self, asker: Asker, budget: Budget, model: str, store: Store | None, of_run: str) -> None:
+    def __init__(
+        self, asker: Asker, budget: Budget, model: str, store: Store | None, of_run: str, policy: Policy
+    ) -> None:
         self._asker = self._cloud_asker = asker
         self._budget = budget
         self._model = self._cloud_model = model
         self._router: Router | None = None
         self._store = store
         self._of_run = of_run
+        self._policy = policy
+        self._private: set[str] = set()
         self.memos = Memos(store, read=not of_run)
         self.masker = Masker()
         self.contexts: dict[str, Context] = {}
@@ -167,12 +172,19 @@ class _Draft:
         place = {(unit.path, unit.index): at for at, unit in enumerate(units)}
         here = [unit for unit in units if not _to_cloud(self.routes, unit)]
         there = [unit for unit in units if _to_cloud(self.routes, unit)]
-        both = pack(here, self._asker, self._budget) + pack(there, self._cloud_asker, self._budget)
-        return sorted(both, key=lambda request: place[request[0].path, request[0].index])
+        every = pack(there, self._cloud_asker, self._budget)
+        # What a model says of one piece may repeat another piece of the request: so what must never leave
+        # stands beside nothing of which the agent may be told.
+        for private in (False, True):
+            part = [unit for unit in here if (unit.path in self._private) is private]
+            every += pack(part, self._asker, self._budget)
+        return sorted(every, key=lambda request: place[request[0].path, request[0].index])
 
     def _add(self, files: Sequence[SourceFile]) -> None:
         symbols = outlines(files, self.memos)
-        _learn(self.masker, files)
+        secret = _learn(self.masker, files)
+        hidden = (file for file in files if self._policy.of_file(file, has_secret=file.path in secret))
+        self._private.update(file.path for file in hidden)
         fresh: list[ReviewUnit] = []
         for file in files:
             shape = shape_for(file.path, self._asker, self._budget)
@@ -205,14 +217,20 @@ class _Draft:
                 del self.units[path], self.contexts[path]
 
 
-def _learn(masker: Masker, files: Sequence[SourceFile]) -> None:
-    """A model that sees several files may repeat the secret of one of them in what it says of another."""
+def _learn(masker: Masker, files: Sequence[SourceFile]) -> set[str]:
+    """A model that sees several files may repeat the secret of one of them in what it says of another.
+
+    Returns the paths of those that have one.
+    """
+    found: set[str] = set()
     for file in files:
-        masker.learn(file.lines, config=is_config(file.path))
+        texts = [file.lines]
         for hunk in file.hunks:  # what was taken out is shown, too
             for removed in hunk.removed:
-                gone = [line.decode(errors="replace") for line in removed.lines]
-                masker.learn(gone, config=is_config(file.path))
+                texts.append(tuple(line.decode(errors="replace") for line in removed.lines))
+        if any([masker.learn(text, config=is_config(file.path)) for text in texts]):
+            found.add(file.path)
+    return found
 
 
 def _rules(settings: Settings) -> tuple[tuple[tuple[str, ...], str], ...]:

@@ -64,6 +64,11 @@ class Policy:
             return SECRET
         return NOT_ALLOWED if self.cloud_allowed and not allows(self.cloud_allowed, path) else ""
 
+    def of_file(self, file: SourceFile, *, has_secret: bool) -> str:
+        """As `hidden`; what holds for the name that a file was renamed from holds for the file."""
+        names = [name for name in (file.path, file.old_path) if name]
+        return next(filter(None, (self.hidden(name, has_secret=has_secret) for name in names)), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

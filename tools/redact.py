@@ -47,12 +47,14 @@ class Masker:
     def __init__(self) -> None:
         self._known: dict[str, str] = {}  # value -> kind
 
-    def learn(self, lines: Sequence[str], *, config: bool = False) -> None:
-        """Remember the secrets of a text. `config` as in `find_secrets`."""
-        for hit in find_secrets(lines, config=config):
+    def learn(self, lines: Sequence[str], *, config: bool = False) -> bool:
+        """Remember the secrets of a text, and whether it has any. `config` as in `find_secrets`."""
+        hits = find_secrets(lines, config=config)
+        for hit in hits:
             value = lines[hit.line - 1][hit.start : hit.end].strip()
             if len(value) >= _SHORTEST and not _KEY_FRAME.fullmatch(value):
                 self._known.setdefault(value, hit.kind)
+        return bool(hits)
 
     def mask(self, text: str) -> str:
         return self.mask_counted(text)[0]
