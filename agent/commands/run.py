@@ -199,6 +199,7 @@ async def _review(
     from review_agent.agent.planner import make_plan
     from review_agent.agent.review import Review
     from review_agent.agent.session import model_key, new_run_id, open_store, repository_key, target_digest
+    from review_agent.agent.sides import agent_side
 
     settings = job.settings
     _announce(job, engine, progress)
@@ -230,8 +231,10 @@ async def _review(
         demo_note = (Note("demo_model", {"model": engine.model.name}),) if engine.demo else ()
         review = Review(
             run_id, plan, engine.info, settings, target, store, progress, stop,
-            demo=engine.demo, fresh=job.fresh, notes=(*demo_note, *engine.notes), started=started,
+            demo=engine.demo, fresh=job.fresh, notes=(*demo_note, *engine.notes), environ=job.environ,
+            started=started,
         )  # fmt: skip
+        review.agent = await agent_side(settings, job.environ, engine)
         report = await _run(review, engine, settings)
         _release_signals()
         if store is not None and not review.store_failed:

@@ -23,7 +23,7 @@ from typing import IO
 from review_agent.agent.errors import EngineFault, EngineRejected, ModelMissing, ModelUnavailable
 from review_agent.tools.backends import ChatRequest, Delta, Done, ModelInfo
 from review_agent.tools.backends.openai import OpenAIBackend
-from review_agent.tools.endpoints import admit, make_client, make_endpoint
+from review_agent.tools.endpoints import Endpoint, admit, make_client, make_endpoint
 
 CHILD = Path(__file__).with_name("llama_child.py")
 START_SECONDS = 600.0  # a large file on a slow disk
@@ -74,6 +74,7 @@ class EmbeddedBackend:
         self._log: IO[bytes] | None = None
         self._server: OpenAIBackend | None = None
         self._starts = 0
+        self._key = ""
 
     async def models(self) -> list[ModelInfo]:
         return [self._model]
@@ -110,6 +111,11 @@ class EmbeddedBackend:
         """The process, for tests and `doctor`; None while none runs."""
         return self._process.pid if self._process is not None else None
 
+    async def serving(self) -> tuple[Endpoint, str]:
+        """Where the process answers, and the key that it wants. Starts it."""
+        server = await self._running()
+        return server.endpoint, self._key
+
     async def _running(self) -> OpenAIBackend:
         async with self._starting:
             if self._server is None or await self._died():
@@ -129,7 +135,7 @@ class EmbeddedBackend:
         return self._process.returncode is not None
 
     async def _start(self) -> OpenAIBackend:
-        key = secrets.token_urlsafe(24)  # other users of this machine can reach the port, too
+        key = self._key = secrets.token_urlsafe(24)  # other users of this machine can reach the port, too
         launch = Launch(str(self._file), self._model.name, self._context, self._slots, key)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `aclose`, with the process
         self._process = await asyncio.create_subprocess_exec(
