@@ -34,6 +34,7 @@ from review_agent.tools.claude import (
 from review_agent.tools.server import TOOLS, full_name
 
 DEFAULT_SECONDS = 3600.0  # the whole session, where the user set no limit
+MOST_EQUAL_CALLS = 8
 _API_KEYS = {
     400: "api_400", 401: "api_401", 402: "api_402", 403: "api_401", 404: "api_404", 413: "api_413",
     429: "api_429", 500: "api_500", 502: "api_500", 503: "api_529", 504: "api_500", 529: "api_529",
@@ -97,6 +98,7 @@ class Agent:
     _saved: int = 0
     _error: str = ""
     _tools_used: bool = False
+    _same: dict[str, int] = field(default_factory=dict)  # equal calls
     _open: dict[str, _Under] = field(default_factory=dict)  # calls that have not ended, by id
     _guarded: dict[str, str] = field(default_factory=dict)  # what the guard said, by id
 
@@ -185,11 +187,19 @@ class Agent:
                 self.progress("agent_turn", {"turn": event.number, "open": len(self.toolbox.open_cases)})
         for call in event.calls:
             self._open[call.id] = _Under(call, event.number, time.monotonic())
+            if self._circling(call):
+                return "agent_looping"
         if self._turn > self.bounds.turns:
             return "limit_max_turns"
         if self.bounds.tokens and self._tokens.total > self.bounds.tokens:
             return "limit_max_tokens"
         return ""
+
+    def _circling(self, call: Called) -> bool:
+        """Whether the model has made the same call too often: it would for ever, and each turn costs."""
+        digest = f"{call.name}\0{arguments_digest(call.arguments)}"
+        self._same[digest] = self._same.get(digest, 0) + 1
+        return self._same[digest] > MOST_EQUAL_CALLS
 
     def _save_state(self) -> None:
         if self._turn - self._saved >= self.bounds.interval:

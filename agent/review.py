@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
-from review_agent.agent.analyzer import Analyzer, Sent
+from review_agent.agent.analyzer import Analyzer
+from review_agent.agent.audit import Call, call_text, egress_text, sent
 from review_agent.agent.cache import freeze
 from review_agent.agent.coverage import LIMITS, cover, file_results, judge
 from review_agent.agent.errors import EngineError, Stopped, StoreError
 from review_agent.agent.findings import Gate, complete, decide, model_findings
+from review_agent.agent.ledger import Ledger
 from review_agent.agent.memos import Checks
 from review_agent.agent.meter import Meter, added
 from review_agent.agent.models import (
@@ -34,10 +34,11 @@ from review_agent.agent.models import (
 )
 from review_agent.agent.planner import Plan
 from review_agent.agent.progress import Progress
+from review_agent.agent.router import upgraded
 from review_agent.agent.schedule import Gauge, Request, run_requests
 from review_agent.agent.settings import Settings
 from review_agent.agent.sharing import Analyze, Desk
-from review_agent.agent.target import Selection, Target
+from review_agent.agent.target import Target
 from review_agent.agent.wording import sentence
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.store import Store
@@ -45,31 +46,8 @@ from review_agent.tools.backends import Backend
 from review_agent.tools.prices import cost
 
 if TYPE_CHECKING:
-    from review_agent.agent.audit import Call
     from review_agent.agent.verification import Verified
     from review_agent.tools.claude import Side
-
-_EGRESS = TypeAdapter(Egress)
-
-
-@dataclass
-class Ledger:
-    """What went to an endpoint that is not this machine."""
-
-    host: str
-    model: str
-    rows: list[Egress] = field(default_factory=list)
-    keep: Callable[[list[Egress]], None] = lambda _: None  # durable when it returns
-
-    def record(self, sent: Sent) -> None:
-        """Called before anything is sent: what cannot be written down does not leave."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        rows = [
-            Egress(now, self.host, path, size, sent.redactions if at == 0 else 0, self.model, lines)
-            for at, (path, size, lines) in enumerate(zip(sent.paths, sent.sizes, sent.lines, strict=True))
-        ]
-        self.keep(rows)
-        self.rows += rows
 
 
 @dataclass
@@ -114,7 +92,7 @@ class Review:
     def __post_init__(self) -> None:
         self.analyses.update(self.plan.cached)
         if self.store is not None:
-            self._sent_before, intact = _sent(self.store, self.run_id)
+            self._sent_before, intact = sent(self.store, self.run_id)
             self.notes = self.notes if intact else (*self.notes, Note("egress_damaged"))
 
     async def run(self, backend: Backend | None, cloud: Backend | None = None) -> Report:
@@ -228,7 +206,7 @@ class Review:
         if self.store is None:
             return
         try:
-            self.store.note_call(self.run_id, call.model_dump_json())
+            self.store.note_call(self.run_id, call_text(call))
         except StoreError as exc:
             self._store_failed(exc)
 
@@ -288,7 +266,7 @@ class Review:
         if self.store is None:
             return
         try:
-            self.store.note_egress(self.run_id, [_EGRESS.dump_json(row).decode() for row in rows])
+            self.store.note_egress(self.run_id, [egress_text(row) for row in rows])
         except StoreError as exc:
             self._store_failed(exc)
             raise Stopped("store_failed") from exc
@@ -372,7 +350,11 @@ class Review:
         verdicts = self._verdicts()
         known = {**self._unanswered(), **self.analyses}
         missing = self.stopped or "not_finished"
-        results = file_results(plan.files, plan.units, known, missing, plan.routes)
+        ways = {
+            spot: upgraded(way, self.analyses[spot]) if spot in self.analyses else way
+            for spot, way in plan.routes.items()
+        }
+        results = file_results(plan.files, plan.units, known, missing, ways)
         files = sorted([*results, *plan.skipped], key=lambda file: file.path)
         coverage = cover(files)
         limit = next((file.reason for file in results if file.reason in LIMITS), "")
@@ -391,9 +373,14 @@ class Review:
             files=tuple(files),
             usage=self._usage(),
             egress=(*self._sent_before, *self._egress),
-            notes=(*plan.notes, *self.notes, *(verified.notes if verified is not None else ())),
+            notes=(*plan.notes, *self.notes, *self._notes_of_agent()),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
+
+    def _notes_of_agent(self) -> tuple[Note, ...]:
+        if self._verified is not None:
+            return self._verified.notes
+        return (Note("agent_not_begun"),) if self.agent is not None and self.stopped else ()
 
     def _engine(self) -> EngineInfo:
         """Who did it: the agent counts where it was asked, whatever came of it."""
@@ -437,39 +424,3 @@ async def _warm(wanted: bool) -> None:
         from review_agent.tools.claude import program
 
         await asyncio.to_thread(program)
-
-
-def _sent(store: Store, run_id: str) -> tuple[tuple[Egress, ...], bool]:
-    """What this run sent before it was interrupted, and whether that is all of it."""
-    rows, intact = store.egress(run_id)
-    found: list[Egress] = []
-    for row in rows:
-        try:
-            found.append(_EGRESS.validate_json(row))
-        except ValidationError:
-            intact = False
-    return tuple(found), intact
-
-
-def empty_report(
-    run_id: str, target: Target, settings: Settings, selection: Selection, engine: EngineInfo
-) -> Report:
-    """The report of a target with nothing to review."""
-    files = tuple(sorted(selection.skipped, key=lambda file: file.path))
-    coverage = cover(files)
-    word, reason = judge(coverage, (), stopped="", demo=False)
-    return Report(
-        run_id=run_id,
-        target=target.label(),
-        lang=settings.lang,
-        engine=engine,
-        verdict=word,
-        verdict_reason=reason,
-        coverage=coverage,
-        summary="",
-        verdicts=(),
-        files=files,
-        usage=Usage(),
-        notes=selection.notes,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )

@@ -153,8 +153,8 @@ async def execute(job: Job) -> int:
     """The whole of a run: select, choose the engine, review, write reports. Returns the exit code."""
     from review_agent.agent.coverage import exit_code
     from review_agent.agent.engine import confine, open_engine
+    from review_agent.agent.nothing import empty_report
     from review_agent.agent.planner import narrowed
-    from review_agent.agent.review import empty_report
     from review_agent.agent.session import new_run_id
     from review_agent.agent.target import select
 
