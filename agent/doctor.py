@@ -234,6 +234,9 @@ def _verified(path: Path, environ: Mapping[str, str]) -> tuple[Checked | None, l
     if checked.unsealed:
         unsealed = ReviewError("doctor_problems.store_unsealed", path=str(path), count=checked.unsealed)
         problems.append(Problem(unsealed, blocking=False))
+    if checked.cut:
+        cut = ReviewError("doctor_problems.store_cut", path=str(path), count=checked.cut)
+        problems.append(Problem(cut, blocking=False))
     return checked, problems
 
 

@@ -97,17 +97,21 @@ class Store:
             (run_id, now, now, repository, label, target, request, seal),
         )
 
+    def _restore_run(self, db: sqlite3.Connection, run_id: str) -> None:
+        """Where the store was set aside since the run began, or somebody took its row."""
+        sql = "SELECT count(*) FROM runs WHERE run_id=?"
+        if run_id in self._begun and not db.execute(sql, (run_id,)).fetchone()[0]:
+            self._insert_run(db, run_id)
+
     def _run_seal(self, *values: str) -> str:
         return self._seals.mark("runs", *values)
 
     def finish_run(self, run_id: str, status: str, report: str) -> None:
         faultpoint("run_finish")
         with self._db.transaction() as db:
-            rows = db.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id=?", (run_id,)).fetchall()  # noqa: S608
-            if not rows and run_id in self._begun:  # the store was set aside since
-                self._insert_run(db, run_id)
-                rows = db.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id=?", (run_id,)).fetchall()  # noqa: S608
-            for row in rows:
+            self._restore_run(db, run_id)
+            sql = f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id=?"  # noqa: S608
+            for row in db.execute(sql, (run_id,)).fetchall():
                 repository, label, target, request = (str(value) for value in row[4:8])
                 seal = self._run_seal(run_id, status, repository, label, target, request, report)
                 db.execute(
@@ -278,6 +282,7 @@ class Store:
     def _note(self, name: str, run_id: str, rows: Sequence[str]) -> None:
         with self._db.transaction() as db:
             ledger.append(db, self._seals, name, run_id, rows, begun=run_id in self._begun)
+            self._restore_run(db, run_id)  # what was noted can be found by its run
 
     def _noted(self, name: str, run_id: str) -> tuple[list[str], bool]:
         before = self.set_aside

@@ -15,7 +15,15 @@ def check_lines(checked: Checked | None, lang: str) -> list[str]:
     """What was looked at, and what is wrong with the file's structure."""
     if checked is None:
         return []
-    counts = {"runs": checked.runs, "analyses": checked.analyses, "rows": checked.memos + checked.egress}
+    others = (
+        checked.memos,
+        checked.egress,
+        checked.calls,
+        checked.heads,
+        checked.verdicts,
+        checked.agent_states,
+    )
+    counts = {"runs": checked.runs, "analyses": checked.analyses, "rows": sum(others)}
     lines = [say(lang, "doctor", "checked" if checked.sound else "checked_bad", **counts)]
     return [*lines, *(say(lang, "doctor", "checked_problem", text=text) for text in checked.problems)]
 

@@ -138,6 +138,7 @@ def test_a_ledger_that_was_cut_in_use_does_not_become_whole_again(store: Store) 
     store.note_egress("r", ["one"])
     alter(store, "DELETE FROM egress", "DELETE FROM heads", "DELETE FROM runs")
     store.note_egress("r", ["two"])
+    assert (store.run("r").status, store.egress("r")) == ("running", (["two"], False))
     store.finish_run("r", "finished", "report")
     assert (store.run("r").report, store.egress("r")) == ("report", (["two"], False))
 

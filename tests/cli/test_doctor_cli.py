@@ -157,6 +157,21 @@ def test_verify_finds_rows_that_were_changed(cli: Cli, kept: Server) -> None:
     assert cli.run("doctor", "--verify", OLLAMA_HOST=kept.url).returncode == 0
 
 
+def test_verify_finds_ledgers_that_were_cut(cli: Cli, kept: Server) -> None:
+    with Store(store_of(cli)) as store:
+        store.start_run("other", "/repo", "tree", "{}")
+        store.note_egress("other", ["one", "two"])
+    with sqlite3.connect(store_of(cli)) as db:
+        db.execute("DELETE FROM egress WHERE number=2")
+    db.close()
+    found = json.loads(cli.run("doctor", "--verify", "--json", OLLAMA_HOST=kept.url).stdout)
+    check = found["store"]["check"]
+    assert (found["ok"], check["unsealed"], check["cut"]) == (False, 0, 1)
+    assert [(row["key"], row["blocking"]) for row in found["problems"]] == [("store_cut", False)]
+    done = cli.run("doctor", "--verify", OLLAMA_HOST=kept.url)
+    assert (done.returncode, "有 1 份清单" in done.stdout.decode()) == (1, True)
+
+
 def test_verify_finds_damage_and_leaves_it_where_it_is(cli: Cli, kept: Server) -> None:
     with Store(store_of(cli)) as store:
         store.prune(0)  # no log beside it
