@@ -17,9 +17,11 @@ def forget(db: sqlite3.Connection, locks: RunLocks, before: float, size: int) ->
     old = [run_id for run_id in rows if not locks.held(run_id)]
     # Rows of runs without a row of their own: the store was set aside under a run that died later.
     sql = " UNION ".join(f"SELECT run_id FROM {table}" for table in _OF_RUNS)  # noqa: S608
-    found = db.execute(f"SELECT run_id FROM ({sql}) WHERE run_id NOT IN (SELECT run_id FROM runs)")  # noqa: S608
-    lost = [str(row[0]) for row in found.fetchall() if not locks.held(str(row[0]))]
-    for part in parts([*old, *lost]):
+    # Not by an index: a damaged one can hide a run, and its ledgers would go.
+    known = {str(row[0]) for row in db.execute("SELECT run_id FROM runs NOT INDEXED")}
+    lost = {str(row[0]) for row in db.execute(sql)} - known
+    lost = {run_id for run_id in lost if not locks.held(run_id)}
+    for part in parts([*old, *sorted(lost)]):
         for table in ("runs", *_OF_RUNS):
             db.execute(f"DELETE FROM {table} WHERE run_id IN ({marks(part)})", part)  # noqa: S608
     gone = db.execute(

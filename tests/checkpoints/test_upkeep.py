@@ -161,6 +161,23 @@ def test_what_runs_without_a_row_left_behind_goes(store: Store, table: str) -> N
         assert {*column(store, f"SELECT run_id FROM {table}")} == {"driven"}
 
 
+def test_a_run_that_a_damaged_index_hides_keeps_its_ledger(store: Store) -> None:
+    """SQLite believes its indexes: here that of the runs' ids leads to an empty page."""
+    run_of(store, "new", 1, "a")
+    alter(store, "CREATE TABLE other (id TEXT PRIMARY KEY)")
+    with sqlite3.connect(store.path) as db:
+        db.execute("PRAGMA writable_schema=ON")
+        root = "(SELECT rootpage FROM sqlite_schema WHERE name='sqlite_autoindex_other_1')"
+        db.execute(f"UPDATE sqlite_schema SET rootpage={root} WHERE name='sqlite_autoindex_runs_1'")
+    db.close()
+    with Store(store.path) as again:
+        again.prune(0.0)
+        assert (again.egress("new"), again.calls("new")) == ((["row"], True), (["call"], True))
+        alter(store, "DELETE FROM egress")
+        alter(store, "DELETE FROM heads")
+        assert again.egress("new") == ([], False)
+
+
 def test_the_space_is_given_back(store: Store) -> None:
     for at in range(100):
         store.finish_unit("r", f"k{at}", "a.py", "payload " * 1500)

@@ -109,11 +109,15 @@ with Store(Path(sys.argv[1])) as store, store.locks.hold(run):
         left -= set(got.done)
         for key in sorted(got.mine):
             store.note_egress(run, [key])
+            store.note_call(run, key)
             time.sleep(0.01)  # the model; without it one process has the lock nearly all the time
             store.finish_unit(run, key, f"{key}.py", f"payload of {key}")
             print(key, flush=True)
             left.discard(key)
     store.finish_run(run, "finished", "report")
+    for key in random.sample(keys, len(keys)):  # all judge all
+        if store.judge("work", key, run, 1, run):
+            print("judged", key, flush=True)
 """
 
 
@@ -145,15 +149,22 @@ def hammering(folder: Path, units: int, *, kill: bool) -> Tally:
         for process in processes:
             process.kill()
     seen = [key for key in seen if key]
+    judged = [key.removeprefix("judged ") for key in seen if key.startswith("judged ")]
+    seen = [key for key in seen if not key.startswith("judged ")]
     with Store(path) as store:
         found = store.analyses([f"key{at}" for at in range(units)])
         tally.problems += store.check().problems
         rows = [row for number in range(PROCESSES) for row in store.egress(f"run{number}")[0]]
-        intact = all(store.egress(f"run{number}")[1] for number in range(PROCESSES))
+        called = [row for number in range(PROCESSES) for row in store.calls(f"run{number}")[0]]
+        runs = [f"run{number}" for number in range(PROCESSES)]
+        intact = all(store.egress(run)[1] and store.calls(run)[1] for run in runs)
+        kept = store.judged("work")
     tally.expect(
         found == {f"key{at}": f"payload of key{at}" for at in range(units)}, f"{len(found)} of {units}"
     )
     tally.expect(len(seen) == len(set(seen)) and set(seen) <= found.keys(), "a unit was done twice, or lost")
+    tally.expect(len(rows) - len(called) in range(3 if kill else 1), f"{len(called)} calls, not {len(rows)}")
+    tally.expect(sorted(judged) == sorted(kept) and len(kept) == units, "judged twice, or not at all")
     doubled = [key for key, times in Counter(rows).items() if times > 1]
     tally.expect(intact and len(doubled) <= (2 if kill else 0), f"begun twice: {doubled}")
     tally.seen["units"] += units

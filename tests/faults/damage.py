@@ -14,7 +14,7 @@ from bench import Bench, Tally, crashes, read_store, start
 from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.store import Store
 
-RUNS, UNITS = 3, 60
+RUNS, UNITS, CALLS = 3, 60, 10
 PAGE = 4096
 ROWS: dict[str, tuple[str, ...]] = {
     "analyses": ("key", "payload", "seal"),
@@ -23,7 +23,13 @@ ROWS: dict[str, tuple[str, ...]] = {
     "claims": ("key", "owner"),
     "egress": ("row", "seal", "number"),
     "memos": ("key", "payload", "seal"),
+    "calls": ("row", "seal", "number"),
+    "heads": ("ledger", "run_id", "last", "seal"),
+    "verdicts": ("work", "key", "number", "run_id", "turn", "payload", "seal"),
+    "agent_states": ("work", "run_id", "turn", "payload", "seal"),
 }
+# What picks a row where it is not `key`.
+KEYS_OF = {"runs": "run_id", "egress": "number", "calls": "number", "heads": "run_id", "agent_states": "work"}
 
 
 def payload(key: str) -> str:
@@ -40,6 +46,10 @@ def fill(path: Path) -> None:
                 store.finish_unit(f"run{run}", key, f"{at}.py", payload(key))
             store.note_egress(f"run{run}", [f'{{"row": {at}}}' for at in range(10)])
             store.memorise({f"memo{run}-{at}": payload(f"memo{run}-{at}") for at in range(10)})
+            for at in range(CALLS):
+                store.note_call(f"run{run}", f'{{"call": {at}}}')
+                store.judge(f"work{run}", f"key{at}", f"run{run}", at, payload(f"key{at}"))
+            store.save_state(f"work{run}", f"run{run}", 7, payload(f"work{run}"))
         store.finish_run("run0", "finished", "report " * 500)
         store.claim("run1", ["open1", "open2"])
     fold(path)
@@ -70,10 +80,23 @@ def use(store: Store) -> list[Callable[[], list[str]]]:
             if row.intact and row.run_id != "run9" and (row.run_id, row.request, row.report) not in RUN_ROWS
         ]
 
-    def egress() -> list[str]:
-        found, intact = store.egress("run1")
-        whole = [f'{{"row": {at}}}' for at in range(10)]
-        return [f"a ledger said to be whole: {found}"] if intact and found != whole[: len(found)] else []
+    def ledgers() -> list[str]:
+        """Said to be whole only with every row: but for the ledgers of a run that is no longer known."""
+        known = any(row.run_id == "run1" for row in store.runs())
+        return [
+            f"a ledger said to be whole: {found}"
+            for (found, intact), name, rows in (
+                (store.egress("run1"), "row", 10),
+                (store.calls("run1"), "call", CALLS),
+            )
+            if intact and found != [f'{{"{name}": {at}}}' for at in range(rows)] and (found or known)
+        ]
+
+    def states() -> list[str]:
+        found = [(work, store.state(work)) for work in ("work0", "work1", "work2", "nope")]
+        return [
+            f"a wrong state of {work}" for work, state in found if state not in (None, (7, payload(work)))
+        ]
 
     return [
         lambda: reused(store.analyses(KEYS)),
@@ -82,9 +105,16 @@ def use(store: Store) -> list[Callable[[], list[str]]]:
         rows,
         lambda: [] if store.run("run1").request == '{"run": 1}' else ["a request that is not as it was"],
         done(lambda: store.units_of("run1")),
-        egress,
+        ledgers,
+        lambda: reused(store.judged("work1")),
+        states,
         lambda: reused(dict(store.claim("run2", [*KEYS[:20], "open1", "new"]).done)),
         done(lambda: store.note_egress("run2", ["{}"])),
+        done(lambda: store.note_call("run2", "{}")),
+        done(lambda: store.judge("work1", "key1", "run2", 9, payload("key1"))),
+        done(lambda: store.judge("work1", "new", "run2", 9, payload("new"))),
+        done(lambda: store.save_state("work2", "run2", 7, payload("work2"))),
+        lambda: reused(store.judged("work1")),
         done(lambda: store.used(KEYS)),
         done(lambda: store.memorise({"m": "p"})),
         done(lambda: store.release("run2", ["new"])),
@@ -157,13 +187,13 @@ def rows(folder: Path) -> Tally:
         "CAST(x'ff7b' AS TEXT)",
     )
     for table, columns in ROWS.items():
-        key = {"runs": "run_id", "egress": "number"}.get(table, "key")
+        key = KEYS_OF.get(table, "key")
         for column in columns:
             for other in others:
                 value = other.format(c=column, t=table)
                 path = _placed(folder, sound)
                 db = sqlite3.connect(path)
-                if table in ("run_units", "claims", "egress", "memos"):
+                if table not in ("runs", "analyses"):  # those have row ids
                     value = value.replace("rowid", key)
                 try:
                     db.execute(

@@ -14,7 +14,7 @@ from review_agent.agent.errors import StoreError
 from review_agent.checkpoints.store import Store
 
 STEP = 512
-COMMITS = 10
+COMMITS = 12
 TEAR: dict[str, Callable[[bytes, int], bytes]] = {
     "cut": lambda data, at: data[:at],
     "zeroed": lambda data, at: data[:at] + bytes(len(data) - at),
@@ -26,7 +26,28 @@ def payload(at: int) -> str:
 
 
 def _write(store: Store, at: int) -> None:
-    store.finish_unit("run", f"key{at}", f"{at}.py", payload(at))
+    """One commit; in turn one of each kind."""
+    kind = at % 4
+    if kind == 0:
+        store.finish_unit("run", f"key{at}", f"{at}.py", payload(at))
+    elif kind == 1:
+        store.judge("work", f"key{at}", "run", at, payload(at))
+    elif kind == 2:
+        store.note_call("run", payload(at))
+    else:
+        store.save_state(f"work{at}", "run", at, payload(at))
+
+
+def _written(store: Store, tally: Tally, what: str) -> dict[int, str]:
+    """What is there of the commits, by their numbers."""
+    keys = [f"key{at}" for at in range(COMMITS)]
+    found = {int(key[3:]): text for key, text in {**store.analyses(keys), **store.judged("work")}.items()}
+    rows, intact = store.calls("run")
+    tally.expect(intact, f"{what}: the ledger is not whole")
+    found.update({2 + 4 * at: text for at, text in enumerate(rows)})
+    states = {at: store.state(f"work{at}") for at in range(3, COMMITS, 4)}
+    found.update({at: state[1] for at, state in states.items() if state is not None and state[0] == at})
+    return found
 
 
 def torn_wal(folder: Path, step: int = STEP) -> Tally:
@@ -126,10 +147,10 @@ def _opened(folder: Path, home: Path, files: dict[str, bytes], tally: Tally, wha
             tally.expect(store.set_aside is None, f"{what}: set aside")
             checked = store.check()
             tally.expect(not checked.problems and not checked.unsealed, f"{what}: {checked}")
-            known = store.analyses([f"key{at}" for at in range(COMMITS)])
+            known = _written(store, tally, what)
     except StoreError as exc:
         tally.problems.append(f"{what}: {exc}")
         return -1
-    prefix = {f"key{at}": payload(at) for at in range(len(known))}
+    prefix = {at: payload(at) for at in range(len(known))}
     tally.expect(known == prefix, f"{what}: no prefix of the commits: {sorted(known)}")
     return len(known)

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +110,27 @@ class Acknowledged:
 
     units: dict[str, str] = field(default_factory=dict)
     egress: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    state: tuple[int, str] | None = None
     report: str = ""
     begun: bool = False
 
     def missing(self, store: Store) -> Iterator[str]:
         units = store.analyses(sorted(self.units))
         yield from (f"unit {key}" for key, payload in self.units.items() if units.get(key) != payload)
-        rows, intact = store.egress("run")
-        left = iter(
-            rows
-        )  # a row that was reported as failed may be there too: the ledger says rather too much
-        if not all(row in left for row in self.egress) or not intact:
-            yield f"egress {rows} {intact}"
+        for name, noted, (rows, intact) in (
+            ("egress", self.egress, store.egress("run")),
+            ("calls", self.calls, store.calls("run")),
+        ):
+            # A row that was reported as failed may be there too: a ledger says rather too much.
+            left = iter(rows)
+            if not all(row in left for row in noted) or not intact:
+                yield f"{name} {rows} {intact}"
+        judged = store.judged("work")
+        yield from (f"judgement {key}" for key, text in self.verdicts.items() if judged.get(key) != text)
+        if self.state is not None and store.state("work") != self.state:
+            yield f"state {store.state('work')}"
         if self.begun and [row.run_id for row in store.runs() if row.intact] != ["run"]:
             yield "the run"
         if self.report and store.run("run").report != self.report:
@@ -148,6 +158,15 @@ def session(store: Store, seen: Acknowledged) -> Iterator[None]:
             store.finish_unit("run", key, f"{key}.py", payload)
             seen.units[key] = payload
             yield
+        row = f'{{"call": {at}}}'
+        store.note_call("run", row)
+        seen.calls.append(row)
+        yield
+        _judge(store, seen, f"key{at}", at)
+        yield
+        store.save_state("work", "run", at, f"state at {at}")
+        seen.state = (at, f"state at {at}")
+        yield
     store.release("run", keys)
     yield
     store.used(keys)
@@ -158,6 +177,9 @@ def session(store: Store, seen: Acknowledged) -> Iterator[None]:
     seen.report = "report"
     yield
     store.egress("run")
+    store.calls("run")
+    store.judged("work")
+    store.state("work")
     store.memos(["memo"])
     store.units_of("run")
     store.unfinished("/repo", "target")
@@ -165,6 +187,18 @@ def session(store: Store, seen: Acknowledged) -> Iterator[None]:
     store.prune(1.0)  # nothing is that old
     yield
     store.check()
+
+
+def _judge(store: Store, seen: Acknowledged, key: str, turn: int) -> None:
+    """Another judgement each time, of which the first stays: one that was reported as failed, too, if it was made."""
+    judgement = f"judgement {next(_JUDGEMENTS)} of {key}"
+    if store.judge("work", key, "run", turn, judgement):
+        seen.verdicts[key] = judgement
+    else:
+        seen.verdicts.setdefault(key, store.judged("work")[key])
+
+
+_JUDGEMENTS = count(1)
 
 
 def broken_session(path: Path, failing: Failing, *, on: bool) -> tuple[Acknowledged, list[str]]:
@@ -222,8 +256,8 @@ def _afterwards(path: Path, seen: Acknowledged) -> Iterator[str]:
         if store.set_aside or list(path.parent.glob("*.corrupt*")):
             yield "a sound file was set aside"
         yield from (f"lost {what}" for what in seen.missing(store))
-        again = Acknowledged(units=dict(seen.units))
+        again = Acknowledged(units=dict(seen.units), verdicts=dict(seen.verdicts))
         for _ in session(store, again):
             pass
-        again.egress = []
+        again.egress, again.calls = [], []
         yield from (f"not done again: {what}" for what in again.missing(store))

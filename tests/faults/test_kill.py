@@ -9,7 +9,7 @@ from bench import ELSEWHERE, Bench, side_by_side
 
 from review_agent.checkpoints.faultpoint import POINTS
 
-HERE = tuple(point for point in POINTS if point not in ELSEWHERE)  # see test_egress.py, test_judgements.py
+HERE = tuple(point for point in POINTS if point not in ELSEWHERE)  # see test_egress.py, test_judging.py
 Whole = tuple[list[str], float]
 
 
