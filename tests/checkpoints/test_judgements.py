@@ -80,6 +80,35 @@ def test_a_number_without_end_stops_nothing(store: Store) -> None:
     assert store.judged("work") == {"b": "of b"}
 
 
+def test_values_of_other_types_spoil_nothing(store: Store) -> None:
+    """As flipped bits and planted files have them."""
+    store.start_run("run", "/repo", "tree", "{}")
+    for key in "abc":
+        store.judge("work", key, "run", 1, f"of {key}")
+    store.save_state("work", "run", 1, "one")
+    store.note_egress("run", ["row"])
+    store.note_call("run", "call")
+    with sqlite3.connect(store.path) as db:
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute("UPDATE sqlite_schema SET sql=replace(sql, 'STRICT,', '')")
+    db.close()
+    alter(store, "UPDATE verdicts SET number='many', turn=x'ff' WHERE key='a'")
+    alter(store, "UPDATE verdicts SET payload=x'ff', number=7.5 WHERE key='b'")
+    alter(store, "UPDATE agent_states SET turn=x'ff'")
+    alter(store, "UPDATE heads SET last=x'ff' WHERE ledger='egress'")
+    alter(store, "UPDATE heads SET last='many', seal=7.5 WHERE ledger='calls'")
+    with Store(store.path) as again:
+        assert (again.judged("work"), again.state("work")) == ({"c": "of c"}, None)
+        again.note_egress("run", ["another"])
+        again.note_call("run", "another")
+        assert again.egress("run") == (["row", "another"], False)
+        assert again.calls("run") == (["call", "another"], False)
+        assert (again.check().unsealed, again.check().cut) == (5, 2)
+        assert again.judge("work", "a", "run", 1, "anew") is True
+        again.save_state("work", "run", 2, "two")
+        assert (again.judged("work"), again.state("work")) == ({"c": "of c", "a": "anew"}, (2, "two"))
+
+
 def test_the_newest_snapshot_counts(store: Store) -> None:
     assert store.state("work") is None
     store.save_state("work", "run1", 10, "ten")
