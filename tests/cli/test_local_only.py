@@ -224,18 +224,38 @@ def watched(tmp_path: Path, canary: Canary) -> dict[str, str]:
     return {**files, "PYTHONPATH": str(folder), "CANARY": str(canary.port)}
 
 
-@pytest.mark.parametrize("more", [(), ("--preview",)], ids=["review", "preview"])
-def test_a_run_arms_the_tripwire_and_loads_nothing_for_the_cloud(
-    more: tuple[str, ...], cli: Cli, demo: Path, start_server: Start, watched: dict[str, str], canary: Canary
+PREVIEW = ("--preview", "--mode")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("run", ()),
+        ("run", ("--preview",)),
+        ("run", (*PREVIEW, "hybrid")),
+        ("run", (*PREVIEW, "cloud")),
+        ("route", ("--mode", "cloud")),
+    ],
+)
+def test_what_sends_nothing_arms_the_tripwire_and_loads_nothing_for_the_cloud(
+    name: str,
+    more: tuple[str, ...],
+    cli: Cli,
+    demo: Path,
+    start_server: Start,
+    watched: dict[str, str],
+    canary: Canary,
 ) -> None:
-    done = cli.run("run", demo, "--base-url", start_server().url, *more, **watched)
+    engine = ("--base-url", start_server().url) if name == "run" else ()
+    done = cli.run(name, demo, *engine, *more, **watched)
     assert done.returncode == 0, done.stderr.decode()
     assert Path(watched["OUTCOME"]).read_text() == "EndpointRefused\n"
     assert canary.hits() == 0
     modules = set(Path(watched["MODULES"]).read_text().split())
     ours = {f"review_agent.tools.{name}" for name in ("hubs", "download", "ollama_pull")}
     assert not modules & {"anthropic", "claude_agent_sdk", "openai", "boto3", *ours}
-    assert {"httpx", "review_agent.tools.transport", "sitecustomize"} <= modules
+    assert "sitecustomize" in modules
+    assert {"httpx", "review_agent.tools.transport"} <= modules or name != "run"
 
 
 def test_what_a_rogue_part_of_the_process_can_reach(tmp_path: Path, cli: Cli) -> None:

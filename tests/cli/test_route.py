@@ -130,6 +130,19 @@ def test_outside_of_git_a_folder_has_its_own_rules(cli: Cli, repo: Repo, tmp_pat
     }
 
 
+def test_every_file_that_is_named_is_answered(cli: Cli, repo: Repo) -> None:
+    done = cli.run("route", repo.path, "--mode", "hybrid", "--json", REVIEW_AGENT_MAX_FILES="1")
+    assert said(json.loads(done.stdout)) == HYBRID
+
+
+def test_two_names_never_look_the_same(cli: Cli, repo: Repo) -> None:
+    repo.write("src/a b.md", "text\n")
+    repo.write("src/a\nb.md", "text\n")
+    text = cli.run("route", "src", cwd=repo.path).stdout.decode()
+    assert "\nsrc/a b.md " in text
+    assert "\nsrc/a\\x0ab.md " in text
+
+
 def test_a_link_is_not_followed(cli: Cli, repo: Repo, tmp_path: Path) -> None:
     (repo.path / "link.py").symlink_to(tmp_path / "secret.py")
     answer = ask(cli, repo.path / "link.py")
