@@ -26,7 +26,7 @@ from claude_agent_sdk import (
     tool,
 )
 
-Hook = Callable[[Any, str | None, Any], Awaitable[dict[str, Any]]]
+Hook = Callable[[Any, str | None, Any], Awaitable[Any]]
 
 NOTE = "mcp__review__note"
 SERVER, OUTER_LIMIT = "review", 45.0  # seconds: no conversation here may take longer
@@ -123,7 +123,9 @@ class Talk:
     @property
     def results(self) -> dict[str, ToolResultBlock]:
         """By the id of the call."""
-        told = [one for one in self.messages if isinstance(one, UserMessage) and isinstance(one.content, list)]
+        told = [
+            one for one in self.messages if isinstance(one, UserMessage) and isinstance(one.content, list)
+        ]
         return {
             block.tool_use_id: block
             for one in told
@@ -139,7 +141,8 @@ class Talk:
 
 def before_tools(hook: Hook, **more: Any) -> dict[str, Any]:
     """The hook before each tool, fail-closed unless `more` says otherwise."""
-    return {"PreToolUse": [HookMatcher(hooks=[hook], **({"on_failure": "block", "timeout": 10} | more))]}
+    how: dict[str, Any] = {"on_failure": "block", "timeout": 10} | more
+    return {"PreToolUse": [HookMatcher(hooks=[hook], **how)]}
 
 
 def denial(reason: str, word: str = "deny") -> dict[str, Any]:

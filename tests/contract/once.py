@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "harness")]
 
-from converse import Address, Place, converse
+from converse import Address, Place, converse  # noqa: E402
 
 
 def main() -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from claude_agent_sdk import create_sdk_mcp_server, tool
-from converse import NOTE, STRICT, Place, Talk, Tools, before_tools, converse, denial, running_clis
+from converse import NOTE, STRICT, Place, Tools, before_tools, converse, denial, running_clis
 from mcp.server import Server
 from mcp.types import CallToolResult, ListToolsResult, TextContent
 from mcp.types import Tool as McpTool
-from scripted_claude import Asked, Calls, ScriptedClaude, Text
+from scripted_claude import Calls, ScriptedClaude, Text
 
 BUILT_IN = {"Bash", "Read", "Write", "Edit", "Agent", "WebFetch"}
 
@@ -43,7 +41,12 @@ async def test_an_in_process_tool_is_called_and_its_result_comes_back(place: Pla
 
 async def test_arguments_that_do_not_fit_the_schema_do_not_reach_the_tool(place: Place) -> None:
     tools = Tools()
-    wrong = [(NOTE, {"text": 3}), (NOTE, {"text": "x" * 101}), (NOTE, {}), (NOTE, {"text": "a", "more": 1})]
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        (NOTE, {"text": 3}),
+        (NOTE, {"text": "x" * 101}),
+        (NOTE, {}),
+        (NOTE, {"text": "a", "more": 1}),
+    ]
     with ScriptedClaude([Calls(wrong)]) as claude:
         await converse(claude, place, tools)
     assert tools.notes == []
@@ -105,7 +108,11 @@ async def test_a_hook_that_takes_too_long_denies(place: Place) -> None:
     ids=["ours", "bare", "simple"],
 )
 async def test_bare_switches_hooks_off(
-    place: Place, monkeypatch: pytest.MonkeyPatch, extra: dict[str, str | None], env: dict[str, str], denies: bool
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: dict[str, str | None],
+    env: dict[str, str],
+    denies: bool,
 ) -> None:
     """Why review-agent refuses `--bare` and sets CLAUDE_CODE_SIMPLE itself: one that is inherited gives way to ours."""
     monkeypatch.setenv("CLAUDE_CODE_SIMPLE", "1")
@@ -144,14 +151,21 @@ async def test_a_call_to_a_tool_that_is_not_there_shows_in_the_stream_only(place
         heard.append(call["tool_name"])
         return {}
 
-    unknown = [("Bash", {"command": "id"}), ("mcp__other__x", {"a": 1}), ("mcp__review__nope", {"path": "a.py"})]
+    unknown = [
+        ("Bash", {"command": "id"}),
+        ("mcp__other__x", {"a": 1}),
+        ("mcp__review__nope", {"path": "a.py"}),
+    ]
     with ScriptedClaude([Calls([*unknown, note("known")])]) as claude:
         talk = await converse(claude, place, hooks=before_tools(listen))
     assert [(call.name, call.input) for call in talk.calls] == [*unknown, note("known")]
     assert heard == [NOTE]
     answers = [talk.results[call.id] for call in talk.calls]
     assert [answer.is_error for answer in answers] == [True, True, True, None]
-    assert all("No such tool available: " + name in str(answer.content) for (name, _), answer in zip(unknown, answers, strict=False))
+    assert all(
+        "No such tool available: " + name in str(answer.content)
+        for (name, _), answer in zip(unknown, answers, strict=False)
+    )
     assert talk.result is not None
     assert talk.result.permission_denials == []
 
@@ -195,7 +209,10 @@ async def test_a_request_with_ten_tools_is_small(place: Place) -> None:
     async def nothing(given: dict[str, Any]) -> dict[str, Any]:
         return {"content": []}
 
-    ten = [tool(f"t{number}", "A line that says what the tool does.", schema)(nothing.handler) for number in range(10)]
+    ten = [
+        tool(f"t{number}", "A line that says what the tool does.", schema)(nothing.handler)
+        for number in range(10)
+    ]
     with ScriptedClaude([]) as claude:
         await converse(claude, place, mcp_servers={"review": create_sdk_mcp_server("review", "1", ten)})
     assert len(claude.asked[0].tools) == 10
@@ -203,7 +220,9 @@ async def test_a_request_with_ten_tools_is_small(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("size", "whole"), [(8_000, True), (160_000, False)])
-async def test_what_a_tool_says_reaches_the_model_whole_up_to_a_limit(place: Place, size: int, whole: bool) -> None:
+async def test_what_a_tool_says_reaches_the_model_whole_up_to_a_limit(
+    place: Place, size: int, whole: bool
+) -> None:
     async def much(given: dict[str, Any]) -> str:
         return "码" * size
 
