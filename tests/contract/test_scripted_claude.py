@@ -202,7 +202,7 @@ class Review:
 
     def candidate(self, number: int) -> dict[str, Any]:
         key = f"c{number}"
-        if number == 3:
+        if number == 2:
             return {
                 "id": key,
                 "category": "bug",
@@ -283,16 +283,16 @@ ADDED = {
 
 
 def check(review: Review) -> None:
-    assert review.status == {"c1": "confirmed", "c2": "refuted", "c3": "open", "c4": "confirmed"}
+    assert review.status == {"c1": "confirmed", "c2": "open", "c3": "refuted", "c4": "confirmed"}
     judged = [given["id"] for name, given in review.calls if name == OURS + "judge_finding"]
-    assert sorted(judged) == ["c1", "c2"]  # each once; not what only stays here, not what is judged
+    assert sorted(judged) == ["c1", "c3"]  # each once; not what only stays here, not what is judged
     assert review.added == [ADDED]
     assert review.summaries[-1] == "总评"
 
 
 def test_the_reviewer_does_the_whole_of_a_review() -> None:
     review = Review()
-    assert session(reviewer(["c2"], ADDED, "总评"), review)[0] == DONE
+    assert session(reviewer(["c3"], ADDED, "总评"), review)[0] == DONE
     check(review)
     forms = [given for name, given in review.calls if name == OURS + "local_model_analyze"]
     assert forms == [{"path": "c1.py", "start_line": 1, "end_line": 1}, SNIPPET]
@@ -302,9 +302,9 @@ def test_the_reviewer_does_the_whole_of_a_review() -> None:
 def test_the_reviewer_goes_on_in_a_fresh_session(turn: int) -> None:
     """Wherever the first session ends. What it recorded is known to the review, so `add` comes up as a candidate."""
     review = Review()
-    script = reviewer(["c2"], ADDED, "总评", at_once=1)
+    script = reviewer(["c3"], ADDED, "总评", at_once=1)
     assert session(stops_at(turn, script), review) == ("就到这里。", turn)
-    rest = reviewer(["c2"], None if review.added else ADDED, "总评", at_once=1)
+    rest = reviewer(["c3"], None if review.added else ADDED, "总评", at_once=1)
     assert session(rest, review)[0] == DONE
     check(review)
 
@@ -331,7 +331,7 @@ def test_scripts_that_do_not_review(script: Script, text: str, turns: int) -> No
 
 def test_unknown_tools_come_first_then_the_review() -> None:
     review = Review()
-    assert session(unknown_tools(reviewer(["c2"], ADDED, "总评")), review)[0] == DONE
+    assert session(unknown_tools(reviewer(["c3"], ADDED, "总评")), review)[0] == DONE
     assert [name for name, _ in review.calls[:3]] == ["Bash", "mcp__other__x", OURS + "nope"]
     check(review)
 

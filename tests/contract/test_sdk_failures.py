@@ -69,8 +69,12 @@ async def test_a_failure_is_told_in_seconds(place: Place, kind: str) -> None:
     assert len(talk.retries) == (1 if kind in {"401", "429", "500", "529", "cut"} else 0)
 
 
-async def test_a_server_that_falls_silent_is_left(tmp_path: Path) -> None:
-    """In the middle of a stream, and before it; both at once, for it takes a while."""
+async def test_a_server_that_falls_silent_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a stream, and before it; both at once, for it takes a while.
+
+    In the middle only the watchdog over bytes helps: it is on unless somebody's environment says otherwise.
+    """
+    monkeypatch.setenv("CLAUDE_ENABLE_BYTE_WATCHDOG", "0")
 
     async def one(kind: str) -> tuple[ScriptedClaude, Talk]:
         with ScriptedClaude(lambda asked: Fault(kind, after=2)) as claude:

@@ -75,9 +75,20 @@ async def taken(hostile: Hostile, place: Place, **options: Any) -> tuple[Scripte
     return claude, talk
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["private folder", "started in it"])
-async def test_nothing_of_the_repository_takes_effect(hostile: Hostile, place: Place, inside: bool) -> None:
-    claude, talk = await taken(hostile, place, cwd=hostile.root if inside else place.cwd)
+@pytest.mark.parametrize(
+    ("inside", "layers"),
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"extra_args": {}, "strict_mcp_config": False}),
+        (True, {"setting_sources": None, "strict_mcp_config": False}),
+    ],
+    ids=["private folder", "started in it", "only no setting sources", "only restricted"],
+)
+async def test_nothing_of_the_repository_takes_effect(
+    hostile: Hostile, place: Place, inside: bool, layers: dict[str, Any]
+) -> None:
+    claude, talk = await taken(hostile, place, cwd=hostile.root if inside else place.cwd, **layers)
     assert hostile.ran == set()
     assert hostile.evil.everything == []
     assert len(claude.asked) == 2
@@ -89,8 +100,8 @@ async def test_nothing_of_the_repository_takes_effect(hostile: Hostile, place: P
     assert not talk.result.is_error
 
 
-async def test_with_its_settings_the_repository_has_it_all(hostile: Hostile, place: Place) -> None:
-    """So the test above would fail: without `setting_sources=[]` the repository's server gets the conversation."""
+async def test_without_either_layer_the_repository_has_it_all(hostile: Hostile, place: Place) -> None:
+    """With neither layer the repository's hooks run, and its server gets the conversation: the marks do tell."""
     claude, _ = await taken(
         hostile, place, cwd=hostile.root, setting_sources=None, extra_args={}, strict_mcp_config=False
     )
