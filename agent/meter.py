@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from review_agent.agent.errors import Stopped
 from review_agent.agent.models import CloudUsage
 from review_agent.tools.backends import Done
+from review_agent.tools.prices import cost
 
 
 @dataclass
@@ -51,19 +52,21 @@ class Meter:
         self.cache_read_tokens += done.cache_read_tokens
         self.cache_write_tokens += done.cache_write_tokens
 
-    def of_cloud(self) -> CloudUsage:
-        return CloudUsage(
+    def of_cloud(self, model: str, host: str) -> CloudUsage:
+        """What the cloud was asked, and what that costs."""
+        used = CloudUsage(
             requests=self.requests,
             prompt_tokens=self.prompt_tokens,
             cache_read_tokens=self.cache_read_tokens,
             cache_write_tokens=self.cache_write_tokens,
             completion_tokens=self.completion_tokens,
         )
+        return replace(used, cost=cost(model, host, used)) if used.requests else used
 
 
-def added(one: CloudUsage, other: CloudUsage) -> CloudUsage:
-    """Both together; what they cost is for who knows the prices."""
-    return CloudUsage(
+def added(one: CloudUsage, other: CloudUsage, model: str, host: str) -> CloudUsage:
+    """Both together, and what they cost together."""
+    used = CloudUsage(
         requests=one.requests + other.requests,
         prompt_tokens=one.prompt_tokens + other.prompt_tokens,
         cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
@@ -71,3 +74,4 @@ def added(one: CloudUsage, other: CloudUsage) -> CloudUsage:
         completion_tokens=one.completion_tokens + other.completion_tokens,
         turns=one.turns + other.turns,
     )
+    return replace(used, cost=cost(model, host, used)) if used.requests else used

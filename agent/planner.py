@@ -21,7 +21,7 @@ from review_agent.agent.models import (
 )
 from review_agent.agent.plan import Budget, by_risk, choose_context, make_budget, pack, shape_for
 from review_agent.agent.prompt import Asker
-from review_agent.agent.router import Policy
+from review_agent.agent.router import BUDGET, Policy
 from review_agent.agent.schedule import Request
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection
@@ -63,9 +63,17 @@ class Plan:
     memos: Memos = field(default_factory=Memos)
     routes: Mapping[Spot, Route] = field(default_factory=dict)
     cloud_asker: Asker | None = None  # None = nothing is routed to the cloud
+    model_key: str = ""  # of the local model
 
     def to_cloud(self, unit: ReviewUnit) -> bool:
         return _to_cloud(self.routes, unit)
+
+    def kept_here(self, units: Sequence[ReviewUnit]) -> Plan:
+        """The plan with these units asked of the local model: the cloud's budget is spent."""
+        spots = {(unit.path, unit.index): unit for unit in units}
+        keys = {spot: _key(unit, self.asker, self.model_key) for spot, unit in spots.items()}
+        routes = dict.fromkeys(spots, Route(RouteKind.LOCAL, BUDGET, visible=True))
+        return replace(self, keys={**self.keys, **keys}, routes={**self.routes, **routes})
 
     @property
     def prompt_tokens(self) -> int:
@@ -118,7 +126,12 @@ def make_plan(
         memos=draft.memos,
         routes=draft.routes,
         cloud_asker=cloud_asker,
+        model_key=model_key,
     )
+
+
+def _key(unit: ReviewUnit, asker: Asker, model: str) -> str:
+    return unit_key(unit, prompt=asker.version, model=model, rules=asker.rules_for(unit.path))
 
 
 def _to_cloud(routes: Mapping[Spot, Route], unit: ReviewUnit) -> bool:
@@ -206,7 +219,7 @@ class _Draft:
     def _key(self, unit: ReviewUnit) -> str:
         there = _to_cloud(self.routes, unit)
         asker, model = (self._cloud_asker, self._cloud_model) if there else (self._asker, self._model)
-        return unit_key(unit, prompt=asker.version, model=model, rules=asker.rules_for(unit.path))
+        return _key(unit, asker, model)
 
     def _cut(self, first: str) -> None:
         """Leave out a file and those behind it that a model would have to be asked about."""

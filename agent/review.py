@@ -32,6 +32,7 @@ from review_agent.agent.models import (
     Usage,
     Verdict,
 )
+from review_agent.agent.plan import pack
 from review_agent.agent.planner import Plan
 from review_agent.agent.progress import Progress
 from review_agent.agent.router import upgraded
@@ -43,7 +44,6 @@ from review_agent.agent.wording import sentence
 from review_agent.checkpoints.faultpoint import faultpoint
 from review_agent.checkpoints.store import Store
 from review_agent.tools.backends import Backend
-from review_agent.tools.prices import cost
 
 if TYPE_CHECKING:
     from review_agent.agent.verification import Verified
@@ -112,6 +112,7 @@ class Review:
         driving = [asyncio.ensure_future(self._drive(lane)) for lane in self._lanes]
         try:
             await asyncio.gather(*driving)
+            await self._take_over(backend)
             await checking
             await warming
             ended = next((lane.ended for lane in self._lanes if lane.ended), "")
@@ -209,6 +210,18 @@ class Review:
             self.store.note_call(self.run_id, call_text(call))
         except StoreError as exc:
             self._store_failed(exc)
+
+    async def _take_over(self, backend: Backend | None) -> None:
+        """The local engine reviews what the cloud's budget had no room for."""
+        full = next((lane for lane in self._lanes if lane.ended == "limit_max_cloud_tokens"), None)
+        if full is None or backend is None:
+            return
+        units = [u for request in full.requests for u in request if (u.path, u.index) not in self.analyses]
+        self.plan = self.plan.kept_here(units)
+        full.ended = ""
+        rest = Lane(pack(units, self.plan.asker, self.plan.budget), self._analyzer(backend))
+        self._lanes = (*self._lanes, rest)
+        await self._drive(rest)
 
     async def _show_checks(self) -> None:
         """The checks take seconds on a large tree; the server reads its first request meanwhile."""
@@ -400,12 +413,11 @@ class Review:
 
     def _cloud_usage(self) -> CloudUsage:
         """Of the units' analysis and of the agent together."""
-        used = self.cloud_meter.of_cloud()
-        if self._verified is not None and self.agent is not None and self.agent.cloud:
-            used = added(used, self._verified.usage)
-        if not used.requests:
+        model, host = self.engine.cloud_model, self.engine.cloud_host
+        used = self.cloud_meter.of_cloud(model, host)
+        if self._verified is None or self.agent is None or not self.agent.cloud:
             return used
-        return replace(used, cost=cost(self.engine.cloud_model, self.engine.cloud_host, used))
+        return added(used, self._verified.usage, model, host)
 
     def _usage(self) -> Usage:
         return Usage(
