@@ -165,7 +165,10 @@ class Review:
         """The agent's part. What it has said is kept, however it ends."""
         from review_agent.agent.verification import Scene, verify
 
-        limit = self.settings.max_seconds
+        limit, tokens = self.settings.max_seconds, self._tokens_left(side)
+        if tokens is not None and tokens <= 0:
+            self.stopped = "limit_max_tokens"
+            return
         scene = Scene(
             side,
             self.plan,
@@ -182,7 +185,7 @@ class Review:
             on_found=self.progress.finding,
             progress=lambda key, fields: self.progress.line(key, **fields),
             deadline=self.started + limit if limit else 0.0,
-            tokens=self._tokens_left(side),
+            tokens=tokens or 0,
         )
         try:
             self._verified = await verify(scene, self._verdicts())
@@ -195,13 +198,13 @@ class Review:
             self.stopped = self._verified.why
         self.stopped = "store_failed" if self.store_failed else self.stopped
 
-    def _tokens_left(self, side: Side) -> int:
-        """For the agent; 0 = no limit."""
+    def _tokens_left(self, side: Side) -> int | None:
+        """For the agent; None = no limit."""
         settings = self.settings
         spent, cloud = self.meter.spent, self.cloud_meter.spent
         left = [settings.max_tokens - spent - cloud] if settings.max_tokens else []
         left += [settings.max_cloud_tokens - cloud] if settings.max_cloud_tokens and side.cloud else []
-        return max(1, min(left)) if left else 0
+        return min(left) if left else None
 
     def _keep_call(self, call: Call) -> None:
         if self.store is None:
