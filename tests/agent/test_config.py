@@ -59,7 +59,7 @@ def test_every_row_is_described(lang: str) -> None:
 def test_a_repository_may_set_only_this() -> None:
     allowed = {key.name: key.narrow for key in KEYS if Source.REPOSITORY in key.sources}
     adds = dict.fromkeys(("local_only", "include", "exclude", "rules"), Narrow.ADDS)
-    limits = ("max_files", "max_seconds", "max_tokens", "max_turns", "max_file_size")
+    limits = ("max_files", "max_seconds", "max_tokens", "max_cloud_tokens", "max_turns", "max_file_size")
     gates = ("fail_on", "min_severity", "min_confidence", "on_error")
     assert allowed == adds | dict.fromkeys(limits + gates, Narrow.STRICTER) | {"lang": Narrow.YIELDS}
 
