@@ -137,7 +137,7 @@ def test_a_fault_is_one_to_the_client(kind: str, stream: bool) -> None:
             assert "<html>" in ask(claude, stream=False)
             return
         with pytest.raises(BROKEN) as caught:
-            ask(claude, stream=stream, timeout=0.5)
+            ask(claude, stream=stream, timeout=0.3)
     if kind in ERRORS:
         assert getattr(caught.value, "status_code", None) == ERRORS[kind][0]
 

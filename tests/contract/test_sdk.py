@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from claude_agent_sdk import create_sdk_mcp_server, tool
-from converse import NOTE, STRICT, Place, Tools, before_tools, converse, denial, running_clis
+from converse import NOTE, OUTER_LIMIT, STRICT, Place, Tools, before_tools, converse, denial, running_clis
 from mcp.server import Server
 from mcp.types import CallToolResult, ListToolsResult, TextContent
 from mcp.types import Tool as McpTool
@@ -95,7 +95,7 @@ async def test_a_hook_that_takes_too_long_denies(place: Place) -> None:
     with ScriptedClaude([Calls([note("late")])]) as claude:
         talk = await converse(claude, place, tools, hooks=before_tools(slow, timeout=1))
     assert (tools.notes, came_back(claude)["late"][1]) == ([], True)
-    assert talk.seconds < 10
+    assert talk.seconds < 18
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ async def test_a_call_to_a_tool_that_is_not_there_shows_in_the_stream_only(place
         heard.append(call["tool_name"])
         return {}
 
-    unknown = [
+    unknown: list[tuple[str, dict[str, Any]]] = [
         ("Bash", {"command": "id"}),
         ("mcp__other__x", {"a": 1}),
         ("mcp__review__nope", {"path": "a.py"}),
@@ -245,21 +245,25 @@ async def test_max_turns_ends_a_loop(place: Place) -> None:
 
 
 async def test_a_deadline_cancels_the_tool_and_leaves_no_process(place: Place) -> None:
-    cancelled: list[bool] = []
+    started, cancelled = asyncio.Event(), asyncio.Event()
 
     async def wait(given: dict[str, Any]) -> str:
+        started.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            cancelled.append(True)
+            cancelled.set()
             raise
         return "late"
 
     with ScriptedClaude([Calls([note("x")])]) as claude:
-        talk = await converse(claude, place, Tools(act=wait), limit=2)
-    assert (talk.timed_out, cancelled) == (True, [True])
-    assert talk.seconds < 10
-    assert running_clis() == []
+        talk = asyncio.create_task(converse(claude, place, Tools(act=wait)))
+        await asyncio.wait_for(started.wait(), OUTER_LIMIT)
+        assert len(running_clis()) == 1
+        talk.cancel()
+        async with asyncio.timeout(15):
+            await asyncio.wait([talk])
+    assert (talk.cancelled(), cancelled.is_set(), running_clis()) == (True, True, [])
 
 
 async def test_a_cli_that_is_killed_in_a_tool_ends_the_run_in_seconds(place: Place) -> None:
@@ -274,7 +278,7 @@ async def test_a_cli_that_is_killed_in_a_tool_ends_the_run_in_seconds(place: Pla
     assert (talk.result, talk.timed_out) == (None, False)
     assert talk.error is not None
     assert getattr(talk.error, "exit_code", None) == -signal.SIGKILL
-    assert talk.seconds < 10
+    assert talk.seconds < 30
 
 
 # --- what is left behind, and what is told
