@@ -6,23 +6,21 @@ What it says can still not act, on this machine or where the report is shown.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from canaries import canary_server, snapshot
 from driver import ROOT, Cli, free_port
 from injection_corpus import Item, build, corpus_folder, git, items
 from markdown_it import MarkdownIt
@@ -83,37 +81,6 @@ def live_nodes(markdown: str) -> list[str]:
     tokens = MarkdownIt("gfm-like").parse(markdown)
     nodes = [token for one in tokens for token in (one, *(one.children or []))]
     return [f"{node.type} {node.content} {node.attrs}" for node in nodes if node.type in LIVE_NODES]
-
-
-def snapshot(root: Path) -> dict[str, str]:
-    """Every file below `root`, `.git` included, with its mode and a digest of its bytes."""
-    return {
-        str(path.relative_to(root)): f"{path.lstat().st_mode:o} "
-        + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
-        for path in sorted(root.rglob("*"))
-    }
-
-
-@contextmanager
-def canary_server() -> Iterator[tuple[str, list[str]]]:
-    hits: list[str] = []
-
-    class Canary(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            hits.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Canary) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", hits
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager
