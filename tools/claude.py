@@ -38,6 +38,13 @@ _KEPT_FOR_CLOUD = (
     "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "SSL_CERT_FILE",
     "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
+# What would lead it elsewhere or in other words. The launcher keeps these out; should it not, they are empty.
+_SILENCED = (
+    "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy", "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_UNIX_SOCKET", "CLAUDE_CODE_EXTRA_BODY",
+    "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY",
+    "NODE_OPTIONS", "BUN_OPTIONS",
+)  # fmt: skip
 
 Guard = Callable[[str, dict[str, Any]], str]  # (tool, arguments) -> why not, '' = nothing against it
 
@@ -149,7 +156,7 @@ class Session:
         on_guarded: Callable[[Called, str], None] = lambda _call, _why: None,
     ) -> None:
         self._side, self._limits = side, limits
-        self._folder = Path(tempfile.mkdtemp(prefix="review-agent-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="review-agent-", dir=_parent()))
         self._noise: list[str] = []
         self._seen: dict[str, asyncio.Event] = {}
         self.started = 0.0
@@ -290,9 +297,12 @@ def make_options(
 
 
 def check_guards(options: ClaudeAgentOptions) -> None:
-    """Raises UsageError where the program would start with the hooks switched off."""
-    simple = options.env.get("CLAUDE_CODE_SIMPLE", "")
-    if "bare" in options.extra_args or simple not in ("", "0") or not (options.hooks or {}).get("PreToolUse"):
+    """Raises UsageError where the program would start without its hook, or with one that fails open."""
+    matchers = (options.hooks or {}).get("PreToolUse") or []
+    asked = any(one.matcher is None and one.hooks for one in matchers)  # about every tool
+    closed = all(one.on_failure == "block" for one in matchers)
+    simple = options.env.get("CLAUDE_CODE_SIMPLE")  # where it is not set, ours is handed on
+    if "bare" in options.extra_args or simple != "0" or not asked or not closed:
         raise UsageError("agent.guards_off")
 
 
@@ -302,6 +312,7 @@ def environment(side: Side, limits: Limits, folder: Path, environ: Mapping[str, 
     own = {name: environ[name] for name in names if name in environ}
     own |= {
         "HOME": str(folder),
+        "GIT_CEILING_DIRECTORIES": str(folder),  # it asks git about the folder it stands in
         "CLAUDE_CONFIG_DIR": str(folder / "config"),
         "TMPDIR": str(folder),
         "ANTHROPIC_BASE_URL": side.endpoint.url.removesuffix("/v1"),
@@ -325,7 +336,7 @@ def environment(side: Side, limits: Limits, folder: Path, environ: Mapping[str, 
     if not side.cloud:
         own |= {"DISABLE_PROMPT_CACHING": "1", "CLAUDE_CODE_EFFORT_LEVEL": "unset"}
     kept = ",".join([*own, "PWD", "CLAUDE_AGENT_SDK_VERSION", "CLAUDE_CODE_SDK_READS_SESSION_STATE"])
-    return own | {
+    return dict.fromkeys(_SILENCED, "") | own | {
         "REVIEW_AGENT_KEEP": kept,
         "REVIEW_AGENT_PROGRAM": str(program()),
         "REVIEW_AGENT_PARENT": str(os.getpid()),
@@ -337,6 +348,15 @@ def program() -> Path:
     import claude_agent_sdk
 
     return Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+
+
+def _parent() -> str:
+    """Where the folder of a session is made. The model is told its path, so not below the user's home, which
+    holds a name, where there is another place.
+    """
+    usual, other = tempfile.gettempdir(), "/tmp"  # noqa: S108 - mkdtemp makes a folder that is ours alone
+    below_home = Path(usual).resolve().is_relative_to(Path.home().resolve())
+    return other if below_home and os.access(other, os.W_OK | os.X_OK) else usual
 
 
 def _launcher(folder: Path) -> Path:
