@@ -133,7 +133,7 @@ class Agent:
             self.side,
             self.toolbox,
             sorted(self.toolbox.offered),
-            self._guard,
+            self.guard,
             system_prompt=system_prompt(self.lang, self.addition),
             lang=self.lang,
             limits=Limits(self.bounds.turns, self.bounds.idle),
@@ -224,7 +224,8 @@ class Agent:
 
     # --- the guard and the audit ---
 
-    def _guard(self, name: str, arguments: dict[str, object]) -> str:
+    def guard(self, name: str, arguments: dict[str, object]) -> str:
+        """Why a call must not be, '' = it may: asked before each call, by the hook of the session."""
         tool = short_name(name)
         if tool not in TOOLS or full_name(tool) != name:
             return say(self.lang, "agent", "tool_unknown", tool=name[:60])
