@@ -170,28 +170,26 @@ async def nothing(call: Any, call_id: str | None, context: Any) -> dict[str, Any
 CLOSED = HookMatcher(hooks=[nothing], on_failure="block")
 
 
-@pytest.mark.parametrize(
-    ("change", "starts"),
-    [
-        ({}, True),
-        ({"extra_args": {"bare": None}}, False),
-        ({"env": {"CLAUDE_CODE_SIMPLE": "1"}}, False),
-        ({"env": {"CLAUDE_CODE_SIMPLE": "true"}}, False),
-        ({"env": {"CLAUDE_CODE_SIMPLE": ""}}, False),
-        ({"env": {}}, False),
-        ({"hooks": None}, False),
-        ({"hooks": {}}, False),
-        ({"hooks": {"PreToolUse": []}}, False),
-        ({"hooks": {"PostToolUse": [CLOSED]}}, False),
-        ({"hooks": {"PreToolUse": [replace(CLOSED, hooks=[])]}}, False),
-        ({"hooks": {"PreToolUse": [replace(CLOSED, on_failure=None)]}}, False),
-        ({"hooks": {"PreToolUse": [replace(CLOSED, on_failure="continue")]}}, False),
-        ({"hooks": {"PreToolUse": [CLOSED, replace(CLOSED, on_failure=None)]}}, False),
-        ({"hooks": {"PreToolUse": [replace(CLOSED, matcher="Bash")]}}, False),
-        ({"hooks": {"PreToolUse": [CLOSED, replace(CLOSED, matcher="Bash")]}}, True),
-    ],
-    ids=str,
-)
+CHECKED: dict[str, tuple[dict[str, Any], bool]] = {
+    "as it should be": ({}, True),
+    "bare": ({"extra_args": {"bare": None}}, False),
+    "simple": ({"env": {"CLAUDE_CODE_SIMPLE": "1"}}, False),
+    "simple, in a word": ({"env": {"CLAUDE_CODE_SIMPLE": "true"}}, False),
+    "simple, empty": ({"env": {"CLAUDE_CODE_SIMPLE": ""}}, False),
+    "simple, inherited": ({"env": {}}, False),
+    "no hooks": ({"hooks": None}, False),
+    "no hook before a tool": ({"hooks": {"PreToolUse": []}}, False),
+    "a hook after a tool": ({"hooks": {"PostToolUse": [CLOSED]}}, False),
+    "a matcher without a hook": ({"hooks": {"PreToolUse": [replace(CLOSED, hooks=[])]}}, False),
+    "fails open by default": ({"hooks": {"PreToolUse": [replace(CLOSED, on_failure=None)]}}, False),
+    "fails open": ({"hooks": {"PreToolUse": [replace(CLOSED, on_failure="continue")]}}, False),
+    "one of two fails open": ({"hooks": {"PreToolUse": [CLOSED, replace(CLOSED, on_failure=None)]}}, False),
+    "for one tool": ({"hooks": {"PreToolUse": [replace(CLOSED, matcher="Bash")]}}, False),
+    "for one tool, and for all": ({"hooks": {"PreToolUse": [CLOSED, replace(CLOSED, matcher="Bash")]}}, True),
+}
+
+
+@pytest.mark.parametrize(("change", "starts"), CHECKED.values(), ids=CHECKED)
 def test_what_is_checked_before_a_session_starts(change: dict[str, Any], starts: bool) -> None:
     usual: dict[str, Any] = {"env": {"CLAUDE_CODE_SIMPLE": "0"}, "hooks": {"PreToolUse": [CLOSED]}}
     options = ClaudeAgentOptions(**(usual | change))
