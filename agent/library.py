@@ -25,6 +25,7 @@ from review_agent.tools.git import Commit, Repository
 
 MAX_READ_BYTES = 2 * 1024 * 1024
 SEARCH_SECONDS = 10.0
+OUTSIDE = "outside"
 _AT_ONCE = 200  # blobs
 
 
@@ -124,7 +125,12 @@ class Library:
     _paths: list[str] | None = None
 
     def hidden(self, path: str) -> str:
-        """Why a file must not be seen. A file that does not exist is not hidden, unless by its name."""
+        """Why a file must not be seen. A file that does not exist is not hidden, unless by its name.
+
+        A path that leads out of the repository, or that no file of it has, is.
+        """
+        if _strays(path):
+            return OUTSIDE
         if why := self.hides(path, False):  # by name alone: not even whether it is there may be learned
             return why
         file = self.file(path)
@@ -231,6 +237,12 @@ class Library:
             data = contents.get(path)
             text = data is not None and len(data) <= MAX_READ_BYTES and not skip_reason(path, data)
             self._others[path] = _source(path, data) if data is not None and text else None
+
+
+def _strays(path: str) -> bool:
+    """Not the name that git gives to a file of a repository."""
+    parts = path.split("/")
+    return "\0" in path or any(part in ("", ".", "..") or part.lower() == ".git" for part in parts)
 
 
 def _source(path: str, data: bytes) -> SourceFile:

@@ -27,27 +27,27 @@ from review_agent.tools.server import NAME, full_name
 WIDTH = 28  # of the first column
 ONE = """
 guard removed               passwd     beside     Grep       Bash       Write      WebFetch   server     unoffered  hidden     ../        allowed
--                           absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-tools                       hook       hook       hook       hook       hook       hook       absent     absent     hook       tool       done
-allowed                     absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-settings                    absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-strict                      absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-folder                      absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-restricted                  absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-prompts                     absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-mode                        absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
+-                           absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+tools                       hook       hook       hook       hook       hook       hook       absent     absent     hook       hook       done
+allowed                     absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+settings                    absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+strict                      absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+folder                      absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+restricted                  absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+prompts                     absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+mode                        absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
 hook                        absent     absent     absent     absent     absent     absent     absent     absent     tool       tool       done
-launcher                    absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-offered                     absent     absent     absent     absent     absent     absent     absent     hook       hook       tool       done
-check                       absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-server                      absent     absent     absent     absent     absent     absent     hook       absent     hook       tool       done
+launcher                    absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+offered                     absent     absent     absent     absent     absent     absent     absent     hook       hook       hook       done
+check                       absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+server                      absent     absent     absent     absent     absent     absent     hook       absent     hook       hook       done
 """
 SEVERAL = """
 guards removed              passwd     beside     Grep       Bash       Write      WebFetch   server     unoffered  hidden     ../        allowed
-folder settings             absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-folder strict               absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-folder restricted           absent     absent     absent     absent     absent     absent     absent     absent     hook       tool       done
-tools allowed server        hook       hook       hook       hook       hook       hook       hook       absent     hook       tool       done
+folder settings             absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+folder strict               absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+folder restricted           absent     absent     absent     absent     absent     absent     absent     absent     hook       hook       done
+tools allowed server        hook       hook       hook       hook       hook       hook       hook       absent     hook       hook       done
 tools hook                  restricted restricted restricted mode       restricted mode       absent     absent     tool       tool       done
 tools hook restricted       mode       mode       mode       mode       mode       mode       absent     absent     tool       tool       done
 tools hook restricted mode  mode       mode       mode       mode       mode       mode       absent     absent     tool       tool       done
