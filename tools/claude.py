@@ -43,7 +43,7 @@ _SILENCED = (
     "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy", "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_UNIX_SOCKET", "CLAUDE_CODE_EXTRA_BODY",
     "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY",
-    "NODE_OPTIONS", "BUN_OPTIONS",
+    "NODE_OPTIONS", "BUN_OPTIONS", "BUN_INSPECT",
 )  # fmt: skip
 
 Guard = Callable[[str, dict[str, Any]], str]  # (tool, arguments) -> why not, '' = nothing against it

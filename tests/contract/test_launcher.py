@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,24 @@ async def test_nothing_of_the_environment_but_what_is_listed(
         assert (environ["ANTHROPIC_BASE_URL"], environ["ANTHROPIC_API_KEY"]) == (claude.url, "dummy")
         assert not set(environ) & (set(POISONED) | LAUNCHER)
     assert WORD not in "".join(f"{asked.text}{asked.headers}" for asked in claude.everything)
+
+
+@pytest.mark.parametrize("below", ["home", "elsewhere"])
+def test_the_folder_that_the_model_is_told_holds_no_name(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, other = tmp_path / "home", tmp_path / "elsewhere"
+    (tmp_path / below / "tmp").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / below / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it remembers
+    with ScriptedClaude([]) as claude:
+        stage = Stage(tmp_path / "stage", "", [], claude)
+        with stage.session(claude, []) as (session, _):
+            folder = Path(str(session.options.cwd))
+            assert not folder.is_relative_to(home)
+            assert folder.is_relative_to(other) is (below == "elsewhere")
+        assert not folder.exists()
 
 
 @pytest.mark.parametrize(
