@@ -336,11 +336,15 @@ def environment(side: Side, limits: Limits, folder: Path, environ: Mapping[str, 
     if not side.cloud:
         own |= {"DISABLE_PROMPT_CACHING": "1", "CLAUDE_CODE_EFFORT_LEVEL": "unset"}
     kept = ",".join([*own, "PWD", "CLAUDE_AGENT_SDK_VERSION", "CLAUDE_CODE_SDK_READS_SESSION_STATE"])
-    return dict.fromkeys(_SILENCED, "") | own | {
-        "REVIEW_AGENT_KEEP": kept,
-        "REVIEW_AGENT_PROGRAM": str(program()),
-        "REVIEW_AGENT_PARENT": str(os.getpid()),
-    }
+    return (
+        dict.fromkeys(_SILENCED, "")
+        | own
+        | {
+            "REVIEW_AGENT_KEEP": kept,
+            "REVIEW_AGENT_PROGRAM": str(program()),
+            "REVIEW_AGENT_PARENT": str(os.getpid()),
+        }
+    )
 
 
 def program() -> Path:
