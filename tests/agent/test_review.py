@@ -24,10 +24,10 @@ from review_agent.agent.models import (
     TrustClass,
     VerdictWord,
 )
+from review_agent.agent.nothing import empty_report
 from review_agent.agent.planner import Plan, make_plan
 from review_agent.agent.progress import Progress
 from review_agent.agent.reports.json_report import to_json
-from review_agent.agent.nothing import empty_report
 from review_agent.agent.review import Review
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Selection, Target
