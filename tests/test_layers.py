@@ -22,13 +22,14 @@ NETWORK = {
     "anthropic": {"tools/backends/anthropic.py"},
     "httpx2": {"tools/backends/anthropic.py", "tools/cloud_transport.py", "tools/endpoints.py"},
     "socket": {"tools/endpoints.py", "tools/tripwire.py"},
+    "claude_agent_sdk": {"tools/claude.py", "tools/server.py"},
     "httpx": {
         "tools/backends/listing.py", "tools/backends/ollama.py", "tools/backends/openai.py", "tools/backends/wire.py",
         "tools/download.py", "tools/endpoints.py", "tools/hubs.py", "tools/ollama_pull.py", "tools/transport.py",
     },
 }  # fmt: skip
 NOBODY = {
-    "_socket", "aiohttp", "asyncore", "claude_agent_sdk", "ftplib", "http.client", "http.server",
+    "_socket", "aiohttp", "asyncore", "ftplib", "http.client", "http.server",
     "httpcore", "httpcore2", "imaplib", "multiprocessing", "openai", "poplib", "requests", "smtplib", "socketserver", "ssl",
     "telnetlib", "urllib.request", "urllib3", "webbrowser", "websockets", "xmlrpc",
 }  # fmt: skip
