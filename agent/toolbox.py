@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import regex
-
 from review_agent.agent.analyzer import Analyzer
 from review_agent.agent.anchor import place
 from review_agent.agent.cases import CONFIRM, REFUTE, Case, Judgement, Notebook
@@ -38,6 +36,7 @@ from review_agent.agent.policy import refusal as command_refusal
 from review_agent.agent.spans import span
 from review_agent.agent.tokens import estimate
 from review_agent.prompts import say
+from review_agent.tools.patterns import PatternError, matcher
 from review_agent.tools.server import MOST_CHARACTERS, Answered
 from review_agent.tools.shell_run import CommandRunner
 
@@ -45,7 +44,6 @@ _ROOM = MOST_CHARACTERS - 400  # for what stands around a list
 _LINE_CHARACTERS = 400
 _MOST_LINES = 300
 _MOST_HITS = 60
-_REGEX_SECONDS = 0.2  # one line
 _PUSHES = 2  # times that a summary is sent back while cases are open
 
 
@@ -250,27 +248,14 @@ class Toolbox:
         return Answered(self.outbox.send(f"{head}\n{body}", [part]))
 
     async def _search_code(self, arguments: dict[str, Any]) -> Answered:
-        pattern = str(arguments["pattern"])
-        if arguments.get("regex"):
-            try:
-                compiled = regex.compile(pattern)
-            except regex.error as exc:
-                return self._no("pattern_bad", detail=inline(str(exc))[:200])
-
-            def matches(text: str) -> bool:
-                return compiled.search(text[:2000], timeout=_REGEX_SECONDS) is not None
-        else:
-
-            def matches(text: str) -> bool:
-                return pattern in text
-
-        start = int(arguments.get("start", 0))
         try:
-            found = await asyncio.to_thread(
-                self.library.search, matches, str(arguments.get("glob", "")), _MOST_HITS, start
-            )
-        except TimeoutError:
-            return self._no("pattern_slow")
+            matches = matcher(str(arguments["pattern"]), regex=bool(arguments.get("regex")))
+        except PatternError as exc:
+            return self._no("pattern_bad", detail=inline(str(exc))[:200])
+        start = int(arguments.get("start", 0))
+        found = await asyncio.to_thread(
+            self.library.search, matches, str(arguments.get("glob", "")), _MOST_HITS, start
+        )
         rows: list[dict[str, Any]] = []
         parts: list[Leaving] = []
         spent = 0
