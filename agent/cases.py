@@ -159,3 +159,18 @@ def judged_verdicts(verdicts: Iterable[Verdict], cases: Sequence[Case], notebook
 
 def _said(verdict: Verdict, outcome: Outcome, reason: str, judgement: Judgement) -> Verdict:
     return replace(verdict, outcome=outcome, reason=reason, fields={"said": judgement.reason})
+
+
+@dataclass(frozen=True)
+class Docket:
+    """The cases of a session, and what was said of them."""
+
+    cases: tuple[Case, ...]
+    notebook: Notebook
+
+    @property
+    def open(self) -> list[Case]:
+        return [case for case in self.cases if case.judgeable and case.key not in self.notebook.judged]
+
+    def case(self, name: str) -> Case | None:
+        return next((case for case in self.cases if case.id == name), None)

@@ -25,12 +25,13 @@ from review_agent.agent.models import (
     Verdict,
 )
 from review_agent.agent.orchestrator import Agent, Bounds, Outcome, prompt_version
+from review_agent.agent.outbox import Outbox
 from review_agent.agent.planner import Plan
 from review_agent.agent.policy import command_runner, file_gate
 from review_agent.agent.router import Policy, upgraded
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
-from review_agent.agent.toolbox import Outbox, Toolbox
+from review_agent.agent.toolbox import Toolbox
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 from review_agent.tools.claude import Side
