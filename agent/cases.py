@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from review_agent.checkpoints.store import Store
 
 CONFIRM, REFUTE = "confirm", "refute"
+WORDS = (CONFIRM, REFUTE)
+AGENT = "agent"  # the source of its own findings
 OURS = "check"  # a finding of a check is a fact: no model judges it
 _FINDING = TypeAdapter(Finding)
 
@@ -81,51 +84,60 @@ class Notebook:
     recalled: int = 0  # judgements of earlier sessions
 
     def __post_init__(self) -> None:
+        self._reread()
+        self.recalled = len(self.judged)
+
+    def _reread(self) -> None:
+        """What was said in other sessions, by one that runs beside this among them."""
         if self.store is None:
             return
         for key, payload in self.store.judged(self.work).items():
-            self._recall(key, payload)
-        self.recalled = len(self.judged)
+            with suppress(ValidationError, ValueError, TypeError, LookupError, RecursionError):
+                self._recall(key, json.loads(payload))
 
-    def _recall(self, key: str, payload: str) -> None:
+    def _recall(self, key: str, said: Any) -> None:
         kind, _, name = key.partition(":")
-        try:
-            if kind == "judge":
-                given = json.loads(payload)
-                self.judged[name] = Judgement(str(given["verdict"]), str(given["reason"]))
-            elif kind == "found":
-                self.found[name] = _FINDING.validate_json(payload)
-            elif kind == "summary":
-                self.summary = str(json.loads(payload))
-        except (ValidationError, ValueError, KeyError, TypeError):
-            return
+        if kind == "judge":
+            given = Judgement(said["verdict"], said["reason"])
+            if given.verdict in WORDS and isinstance(given.reason, str):
+                self.judged.setdefault(name, given)
+        elif kind == "found":
+            finding = _FINDING.validate_python(said)
+            if finding.fingerprint == name and finding.source == AGENT:
+                self.found.setdefault(name, finding)
+        elif kind == "summary" and isinstance(said, str):
+            self.summary = self.summary or said
 
     def judge(self, case: Case, judgement: Judgement, turn: int) -> bool:
         """Whether it counts: the first word on a case stays."""
-        if case.key in self.judged:
-            return False
-        payload = json.dumps({"verdict": judgement.verdict, "reason": judgement.reason}, ensure_ascii=False)
-        if not self._keep(f"judge:{case.key}", turn, payload):
+        said = {"verdict": judgement.verdict, "reason": judgement.reason}
+        if case.key in self.judged or not self._keep(f"judge:{case.key}", turn, said):
             return False
         self.judged[case.key] = judgement
         return True
 
     def find(self, finding: Finding, turn: int) -> bool:
-        if finding.fingerprint in self.found:
-            return False
-        if not self._keep(f"found:{finding.fingerprint}", turn, _FINDING.dump_json(finding).decode()):
+        said = asdict(finding)
+        if finding.fingerprint in self.found or not self._keep(f"found:{finding.fingerprint}", turn, said):
             return False
         self.found[finding.fingerprint] = finding
         return True
 
     def sum_up(self, summary: str, turn: int) -> bool:
-        if self.summary or not self._keep("summary:", turn, json.dumps(summary, ensure_ascii=False)):
+        if self.summary or not self._keep("summary:", turn, summary):
             return False
         self.summary = summary
         return True
 
-    def _keep(self, key: str, turn: int, payload: str) -> bool:
-        return self.store is None or self.store.judge(self.work, key, self.run_id, turn, payload)
+    def _keep(self, key: str, turn: int, said: object) -> bool:
+        """Whether it was the first word; another session's is taken over."""
+        if self.store is None:
+            return True
+        # In ASCII: what a model says, and what a file is called, may be no text that a store can hold.
+        if self.store.judge(self.work, key, self.run_id, turn, json.dumps(said)):
+            return True
+        self._reread()
+        return False
 
     def snapshot(self, turn: int, open_cases: Sequence[Case]) -> None:
         """The whole state, every so many turns."""
@@ -152,8 +164,10 @@ def judged_verdicts(verdicts: Iterable[Verdict], cases: Sequence[Case], notebook
             result.append(verdict)
         elif judgement.verdict == REFUTE:
             result.append(_said(verdict, Outcome.REFUTED, "refuted_by_review", judgement))
-        else:
+        elif verdict.outcome is Outcome.REPORTED:
             result.append(_said(verdict, Outcome.REPORTED, "confirmed_by_review", judgement))
+        else:  # a finding of the agent's made it one too many, or says the same and worse
+            result.append(verdict)
     return result
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from review_agent.agent.anchor import place
-from review_agent.agent.cases import Docket, Judgement
+from review_agent.agent.cases import AGENT, Docket, Judgement
 from review_agent.agent.display import inline
 from review_agent.agent.findings import Context, complete, same
 from review_agent.agent.models import Candidate, Category, Finding, Placed, Severity, SourceFile
@@ -51,7 +51,7 @@ class Statements:
                 message=said.explanation,
                 suggestion=said.suggestion,
                 replacement=said.replacement,
-                source="agent",
+                source=AGENT,
             ),
             context,
         )
