@@ -79,12 +79,13 @@ class Toolbox:
         return self._statements.done
 
     def refusal(self, tool: str, arguments: dict[str, Any]) -> str:
-        """Nothing about a hidden file is told, not even whether it exists."""
+        """Nothing of a hidden file is told, not even whether it exists. For threads: it may take a second."""
         say = self._replies.say
         if tool not in self.offered:
             return say("tool_not_offered", tool=inline(tool)[:60])
         path = str(arguments.get("path", ""))
-        if path and not self._docket.case(path) and self.library.hidden(path):
+        by_id = tool == "local_model_analyze" and self._docket.case(path) is not None
+        if path and not by_id and self.library.visible(path) is None:
             return say("file_unavailable", path=inline(path)[:200])
         if tool == "judge_finding":
             case = self._docket.case(str(arguments.get("id", "")))

@@ -12,7 +12,8 @@ from pathlib import Path
 from review_agent.agent.analyzer import Analyzer
 from review_agent.agent.audit import Call
 from review_agent.agent.cases import Case, Notebook, judged_verdicts, make_cases
-from review_agent.agent.library import Library, shelf_for
+from review_agent.agent.errors import GitError
+from review_agent.agent.library import Library, old_names, shelf_for
 from review_agent.agent.models import (
     Analysis,
     CloudUsage,
@@ -24,7 +25,8 @@ from review_agent.agent.models import (
     TrustClass,
     Verdict,
 )
-from review_agent.agent.orchestrator import Agent, Bounds, Outcome, prompt_version
+from review_agent.agent.orchestrator import Agent, Outcome, prompt_version
+from review_agent.agent.orchestrator import Bounds as AgentBounds
 from review_agent.agent.outbox import Outbox
 from review_agent.agent.planner import Plan
 from review_agent.agent.policy import command_runner, file_gate
@@ -35,10 +37,11 @@ from review_agent.agent.toolbox import Toolbox
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 from review_agent.tools.claude import Side
-from review_agent.tools.git import Repository
+from review_agent.tools.git import Bounds, Repository
 from review_agent.tools.server import TOOLS
 from review_agent.tools.shell_run import CommandRunner
 
+GIT_SECONDS = 30.0  # one question; a tool has more
 _IDLE_CLOUD = 120  # seconds; a local model is silent for minutes while it reads
 _UNFINISHED = ("agent_unfinished", "agent_empty")
 
@@ -113,12 +116,12 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
     """Have the agent judge what the pipeline found. Raises only what `keep_…` raise."""
     with ExitStack() as closing:
         library = _library(scene, closing)
-        cases = make_cases(verdicts, lambda path: not library.hidden(path))
+        cases = make_cases(verdicts, lambda path: library.visible(path) is not None)
         notebook = Notebook(work_of(scene), scene.run_id, scene.store)
         toolbox = _toolbox(scene, library, cases, notebook)
         if notebook.summary and not toolbox.open_cases:
             return Verified(cases, notebook, notes=(Note("agent_reused"),))
-        if not any(not library.hidden(path) for path in scene.plan.units):
+        if not any(library.visible(path) for path in scene.plan.units):
             return Verified(cases, notebook, notes=(Note("agent_nothing_visible"),))
         scene.progress("agent_start", {"model": scene.side.model, "open": len(toolbox.open_cases)})
         agent = Agent(
@@ -186,15 +189,19 @@ def work_of(scene: Scene) -> str:
 
 
 def _library(scene: Scene, closing: ExitStack) -> Library:
-    """With the rest of the repository, where the target has one."""
-    files = {path: context.file for path, context in scene.plan.contexts.items()}
-    location = scene.target.repository()
-    if location is None or scene.target.kind == "diff":
+    """With the rest of the repository and its history, where they can be had."""
+    files = {file.path: file for file in scene.plan.files}
+    try:
+        location = scene.target.repository() if scene.target.kind != "diff" else None
+        if location is None:
+            return Library(files, scene.hides)
+        repository = closing.enter_context(Repository(location, Bounds(seconds=GIT_SECONDS)))
+        renamed = old_names(scene.target, repository)
+        commit = scene.target.head if scene.target.kind in ("range", "commit") else repository.head() or ""
+    except GitError:
         return Library(files, scene.hides)
-    repository = closing.enter_context(Repository(location))
     shelf = shelf_for(scene.target, repository, file_gate(location.root, scene.settings))
-    commit = scene.target.head if scene.target.kind in ("range", "commit") else repository.head() or ""
-    return Library(files, scene.hides, shelf, repository, commit)
+    return Library(files, scene.hides, shelf, repository, commit, renamed)
 
 
 def _toolbox(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: Notebook) -> Toolbox:
@@ -236,7 +243,7 @@ def _runner(scene: Scene, library: Library) -> Callable[[], CommandRunner]:
     return lambda: command_runner(root, scene.settings, scene.environ, calling)
 
 
-def _bounds(scene: Scene) -> Bounds:
+def _bounds(scene: Scene) -> AgentBounds:
     settings = scene.settings
     idle = min(settings.request_timeout, _IDLE_CLOUD) if scene.side.cloud else settings.request_timeout
-    return Bounds(settings.max_turns, scene.tokens, scene.deadline, idle, settings.checkpoint_interval)
+    return AgentBounds(settings.max_turns, scene.tokens, scene.deadline, idle, settings.checkpoint_interval)

@@ -35,7 +35,10 @@ class Views:
 
     def list_units(self, arguments: dict[str, Any]) -> Answered:
         visible = [
-            unit for units in self.units.values() for unit in units if not self.library.hidden(unit.path)
+            unit
+            for units in self.units.values()
+            for unit in units
+            if self.library.visible(unit.path) is not None
         ]
         counts: dict[str, int] = {}
         for case in self.docket.cases:
@@ -154,7 +157,6 @@ class Views:
         more = found.stopped == "more" or len(rows) < len(found.hits)
         body = {
             "hits": rows,
-            "files_searched": found.files,
             "next": start + len(rows) if more else None,
             "cut_by_time": found.stopped == "time",
         }

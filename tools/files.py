@@ -79,9 +79,9 @@ class FileGate:
         self._max = max_file_size
         self._before_open = before_open
 
-    def read(self, path: str) -> bytes:
-        """The whole file, or FileRefused with the reason as its key."""
-        with self._find(path) as found:
+    def read(self, path: str, *, links: bool = True) -> bytes:
+        """The whole file, or FileRefused with the reason as its key. Without `links` none is followed."""
+        with self._find(path, links=links) as found:
             if found.status is None:
                 raise FileRefused("not_regular", path=path)
             self._check_regular(found.status, path)
@@ -192,9 +192,9 @@ class FileGate:
             raise FileRefused("too_large", path=path, size=status.st_size, limit=self._max)
 
     @contextmanager
-    def _find(self, path: str, *, follow_last: bool = True) -> Iterator[_Found]:
+    def _find(self, path: str, *, follow_last: bool = True, links: bool = True) -> Iterator[_Found]:
         """Follow `path`; descriptors stay open for the block. System errors come out as FileRefused."""
-        descent = _Descent(self._roots, path)
+        descent = _Descent(self._roots, path, links=links)
         try:
             found = descent.to_end(follow_last=follow_last)
             if not self._roots.covers(found.root, found.where, on_the_way=found.status is None):
@@ -257,8 +257,9 @@ class _Descent:
     ".." takes the last one off: the file system is never asked for it, since a directory may have moved.
     """
 
-    def __init__(self, roots: _Roots, path: str) -> None:
+    def __init__(self, roots: _Roots, path: str, *, links: bool = True) -> None:
         self._roots = roots
+        self._may_follow = links
         self._path = path
         self._root, parts = roots.locate(path, path)
         self._parts = parts[::-1]  # the next one last
@@ -306,6 +307,8 @@ class _Descent:
         self._where.pop()
 
     def _follow(self, target: str) -> None:
+        if not self._may_follow:
+            raise FileRefused("symlink", path=self._path)
         self._links += 1
         if self._links > _MAX_LINKS:
             raise FileRefused("loop", path=self._path)

@@ -307,11 +307,11 @@ class Repository:
         while at + 2 < len(fields):
             name, day, subject = (field.decode("utf-8", "replace") for field in fields[at : at + 3])
             at += 3
-            paths = []
+            paths: list[str] = []
             while at < len(fields) and fields[at]:
-                paths.append(os.fsdecode(fields[at].lstrip(b"\n")))
+                paths.append(os.fsdecode(fields[at] if paths else fields[at].removeprefix(b"\n")))
                 at += 1
-            commits.append(Commit(name.strip(), day, subject, tuple(path for path in paths if path)))
+            commits.append(Commit(name, day, subject, tuple(paths)))
             at += 1
         return commits
 

@@ -421,3 +421,106 @@ def test_folders_with_odd_names(tmp_path: Path, folder: str, monkeypatch: pytest
     assert location is not None
     with Repository(location) as git:
         assert git.head() == commit
+
+
+# --- what an agent asks: the files of a commit, its history
+
+
+def test_files_of_a_commit(repo: Repo, tmp_path: Path) -> None:
+    inner = make_repo(tmp_path / "inner")
+    inner.commit({"x": "1\n"})
+    (repo.path / "link").symlink_to("a")
+    repo.git("submodule", "add", "-q", str(inner.path), "sub")
+    first = repo.commit({"a": "1\n", "中文/\n名": "2\n", b"\xff.py".decode(errors="surrogateescape"): "3\n"})
+    repo.commit({"later": "1\n"})
+    with opened(repo) as git:
+        found = {entry.path: entry.mode for entry in git.listed_at(first)}
+        assert found == {
+            ".gitmodules": "100644",
+            "a": "100644",
+            "link": "120000",
+            "中文/\n名": "100644",
+            "\udcff.py": "100644",
+        }
+        blobs = [entry.blob for entry in git.listed_at(first) if entry.path == "a"]
+        assert git.blobs(blobs, 100) == {blobs[0]: b"1\n"}
+
+
+def test_log_tells_what_each_commit_changed(repo: Repo) -> None:
+    repo.git("commit", "-q", "--allow-empty", "--allow-empty-message", "-m", "")
+    repo.commit({"a": "1\n", "\nb": "1\n", "\n\nc\n": "1\n"}, "题目\n\nand more")
+    repo.git("mv", "a", "d")
+    repo.commit(message="moved")
+    repo.commit({"d": "2\n"}, "-x --flag %x00 \\0")
+    with opened(repo) as git:
+        rows = [(commit.subject, set(commit.paths)) for commit in git.log(git.head() or "")]
+        days = {commit.day for commit in git.log(git.head() or "")}
+    assert rows == [
+        ("-x --flag %x00 \\0", {"d"}),
+        ("moved", {"a", "d"}),
+        ("题目", {"a", "\nb", "\n\nc\n"}),
+        ("", set()),
+    ]
+    assert all(len(day) == 10 and day[4] == day[7] == "-" for day in days)
+
+
+@pytest.mark.parametrize(
+    ("path", "subjects"),
+    [
+        ("a", ["two", "one"]),
+        ("b", ["two"]),
+        ("*", []),
+        (":(glob)**", []),
+        ("--all", []),
+        ("-1", []),
+        ("no/such", []),
+    ],
+)
+def test_log_of_a_path_is_of_that_name_and_nothing_else(repo: Repo, path: str, subjects: list[str]) -> None:
+    repo.commit({"a": "1\n"}, "one")
+    repo.commit({"a": "2\n", "b": "1\n"}, "two")
+    repo.commit({"c": "1\n"}, "three")
+    with opened(repo) as git:
+        found = git.log(git.head() or "", path)
+        assert [commit.subject for commit in found] == subjects
+        assert [set(commit.paths) for commit in found[:1]] == ([{"a", "b"}] if subjects else [])
+        assert len(git.log(git.head() or "", "", 2)) == 2
+
+
+def test_log_is_of_the_commit_that_is_asked_for(repo: Repo) -> None:
+    first = repo.commit({"a": "1\n"}, "one")
+    repo.commit({"a": "2\n"}, "two")
+    with opened(repo) as git:
+        assert [commit.id for commit in git.log(first)] == [first]
+
+
+@pytest.mark.parametrize("name", ["HEAD", "main", "--all", "", "abc", "f" * 41])
+def test_history_takes_ids_and_nothing_else(repo: Repo, name: str) -> None:
+    repo.commit({"a": "1\n"})
+    with opened(repo) as git:
+        for ask in (git.log, git.listed_at, lambda commit: git.blame(commit, "a", 1, 1)):
+            with pytest.raises(GitError):
+                ask(name)
+
+
+def test_blame_tells_who_wrote_each_line(repo: Repo) -> None:
+    first = repo.commit({"a": "1\n2\n3\n"}, f"author x\n\n{'0' * 40} 1 1 1")
+    second = repo.commit({"a": f"1\n{'f' * 40} 9 9\n3\n"}, f"{'e' * 40} 7 7 7")
+    with opened(repo) as git:
+        assert git.blame(second, "a", 1, 3) == [(1, first), (2, second), (3, first)]
+        assert git.blame(first, "a", 2, 2) == [(2, first)]
+        assert git.blame(second, "a", 2, 99) == [(2, second), (3, first)]
+        for path, start in (("a", 9), ("b", 1), ("--contents=/etc/passwd", 1), (":(glob)*", 1), ("-s", 1)):
+            with pytest.raises(GitError):
+                git.blame(second, path, start, start)
+
+
+def test_blame_runs_no_filter_of_the_repository(repo: Repo, tmp_path: Path) -> None:
+    repo.git("config", "diff.x.textconv", f"touch {tmp_path}/ran; cat")
+    repo.git("config", "filter.x.clean", f"touch {tmp_path}/ran; cat")
+    commit = repo.commit({".gitattributes": "* diff=x filter=x\n", "a": "1\n"})
+    (tmp_path / "ran").unlink(missing_ok=True)
+    with opened(repo) as git:
+        assert git.blame(commit, "a", 1, 1) == [(1, commit)]
+        git.log(commit, "a")
+    assert not (tmp_path / "ran").exists()
