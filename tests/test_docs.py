@@ -12,7 +12,9 @@ import pytest
 from review_agent.agent.cli import Root
 
 ROOT = Path(__file__).parents[1]
-OTHERS = [ROOT / "docs" / f"{name}.md" for name in ("checkpoints", "commands", "local-only", "routes")]
+OTHERS = [
+    ROOT / "docs" / f"{name}.md" for name in ("checkpoints", "cloud", "commands", "local-only", "routes")
+]
 PAGES = sorted([*ROOT.glob("docs/engines/*.md"), *OTHERS, *ROOT.glob("README*.md")])
 PROGRAM = "review-agent"
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.M | re.S)

@@ -225,6 +225,15 @@ async def test_an_engine_that_gives_up_leaves_the_other_be(dead: str) -> None:
     assert {states(report)[path] for path in its} <= {"engine_stalled", "engine_gave_up"}
 
 
+async def test_each_unit_fails_for_the_reason_of_its_own_engine() -> None:
+    files = tuple(source(f"{name}.py", 100) for name in "acefghijkbd")
+    here = local(*[EngineFault("engine_stalled")] * 3)
+    report, _ = await reviewed(here, cloud(Stopped("interrupted")), files=files)
+    reasons = {path: state for path, state in states(report).items() if state != "engine_stalled"}
+    assert {state for path, state in reasons.items() if path in FAR} == {"interrupted"}
+    assert {state for path, state in reasons.items() if path not in FAR} == {"engine_gave_up"}
+
+
 async def test_what_the_budget_of_the_cloud_has_no_room_for_is_asked_here(tmp_path: Path) -> None:
     files = tuple(source(f"{name}.py", 100) for name in "abcdef")
     settings = replace(SETTINGS, max_cloud_tokens=5000)
