@@ -17,6 +17,8 @@ from typing import Literal
 from review_agent.agent.audit import Call, arguments_digest
 from review_agent.agent.errors import EngineFault
 from review_agent.agent.models import CloudUsage
+from review_agent.agent.outbox import Leaving
+from review_agent.agent.prompt import fence
 from review_agent.agent.toolbox import Toolbox
 from review_agent.prompts import load, say
 from review_agent.tools.claude import (
@@ -79,6 +81,15 @@ def system_prompt(lang: str, addition: str) -> str:
     return f"{text}\n\n{addition.strip()}" if addition.strip() else text
 
 
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a team wants reviews to heed: its rules, and the repository's guidance (of the file `path`)."""
+
+    rules: str = ""
+    guidance: str = ""
+    path: str = ""
+
+
 @dataclass
 class Agent:
     """One session over a toolbox. `on_call` keeps an audit row; `say_line` shows progress."""
@@ -90,6 +101,7 @@ class Agent:
     environ: Mapping[str, str]
     stop: asyncio.Event
     addition: str = ""
+    briefing: Briefing = field(default_factory=Briefing)
     on_call: Callable[[Call], None] = lambda _: None
     progress: Callable[[str, dict[str, object]], None] = lambda _key, _fields: None
     _tokens: Tokens = field(default_factory=Tokens)
@@ -128,7 +140,9 @@ class Agent:
             await asyncio.gather(talking, stopping, return_exceptions=True)
 
     async def _talk(self) -> tuple[str, str]:
-        prompt = self.toolbox.outbox.send(self._prompt())
+        told = self.briefing
+        guidance = Leaving(told.path, "", len(told.guidance.encode("utf-8", "replace")))
+        prompt = self.toolbox.outbox.send(self._prompt(), [guidance] if told.guidance else [])
         session = Session(
             self.side,
             self.toolbox,
@@ -156,7 +170,7 @@ class Agent:
         cases = self.toolbox.cases
         before = self.toolbox.notebook
         numbers = {
-            "units": sum(len(units) for units in self.toolbox.units.values()),
+            "units": self.toolbox.visible_units,
             "candidates": len(cases),
             "open": len(self.toolbox.open_cases),
             "judged": len(before.judged),
@@ -164,7 +178,12 @@ class Agent:
             "turns": self.bounds.turns,
         }
         key = "prompt_again" if before.judged or before.found else "prompt"
-        return say(self.lang, "agent", key, **numbers)
+        text = say(self.lang, "agent", key, **numbers)
+        background = "\n".join(filter(None, [self.briefing.rules, self.briefing.guidance]))
+        if not background:
+            return text
+        mark = fence(background)
+        return f"{text}\n\n{say(self.lang, 'agent', 'background')}\n{mark}\n{background}\n{mark}"
 
     # --- events ---
 

@@ -71,17 +71,17 @@ class Asker:
     def system(self) -> str:
         text = load(self._template).strip()
         if self.guidance and not self.brief:
-            fence = _fence(self.guidance)
-            text += f"\n\n{say(self.lang, 'prompt', 'guidance')}\n{fence}\n{self.guidance}\n{fence}"
+            mark = fence(self.guidance)
+            text += f"\n\n{say(self.lang, 'prompt', 'guidance')}\n{mark}\n{self.guidance}\n{mark}"
         return text
 
     def user(self, units: Sequence[ReviewUnit], error: str = "") -> str:
         bodies = [self._piece(unit) for unit in units]
-        fence = _fence("\n".join(bodies))
-        lines = [say(self.lang, "prompt", "intro", fence=fence)]
+        mark = fence("\n".join(bodies))
+        lines = [say(self.lang, "prompt", "intro", fence=mark)]
         for body in bodies:
-            lines += [fence, body]
-        lines += [fence, say(self.lang, "prompt", "outro")]
+            lines += [mark, body]
+        lines += [mark, say(self.lang, "prompt", "outro")]
         if error:
             lines.append(say(self.lang, "prompt", "retry", error=error))
         return "\n".join(lines)
@@ -119,7 +119,7 @@ def _symbol(unit: ReviewUnit) -> str:
     return inline(unit.symbol)[:200]
 
 
-def _fence(text: str) -> str:
+def fence(text: str) -> str:
     """A mark around `text`. Text cannot hold a digest of itself, so nothing in it can close the fence."""
     return "<<" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12] + ">>"
 

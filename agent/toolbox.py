@@ -78,6 +78,10 @@ class Toolbox:
         """Whether the assessment is in."""
         return self._statements.done
 
+    @property
+    def visible_units(self) -> int:
+        return sum(len(units) for path, units in self.units.items() if self.library.visible(path) is not None)
+
     def refusal(self, tool: str, arguments: dict[str, Any]) -> str:
         """Nothing of a hidden file is told, not even whether it exists. For threads: it may take a second."""
         say = self._replies.say

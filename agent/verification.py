@@ -12,6 +12,7 @@ from pathlib import Path
 from review_agent.agent.analyzer import Analyzer
 from review_agent.agent.audit import Call
 from review_agent.agent.cases import Case, Notebook, judged_verdicts, make_cases
+from review_agent.agent.config import REPOSITORY_FILE
 from review_agent.agent.errors import GitError
 from review_agent.agent.library import Library, old_names, shelf_for
 from review_agent.agent.models import (
@@ -25,7 +26,7 @@ from review_agent.agent.models import (
     TrustClass,
     Verdict,
 )
-from review_agent.agent.orchestrator import Agent, Outcome, prompt_version
+from review_agent.agent.orchestrator import Agent, Briefing, Outcome, prompt_version
 from review_agent.agent.orchestrator import Bounds as AgentBounds
 from review_agent.agent.outbox import Outbox
 from review_agent.agent.planner import Plan
@@ -132,6 +133,7 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
             scene.environ,
             scene.stop,
             addition=scene.settings.system_prompt,
+            briefing=_briefing(scene),
             on_call=scene.keep_call,
             progress=scene.progress,
         )
@@ -170,12 +172,22 @@ def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox) -> Verified:
     )
 
 
+def _briefing(scene: Scene) -> Briefing:
+    """Of the repository's own texts only what the policy lets be seen."""
+    asker = scene.plan.asker
+    if scene.side.cloud and scene.plan.cloud_asker is not None:
+        asker = scene.plan.cloud_asker
+    rules = "" if scene.hides(REPOSITORY_FILE, False) else "\n".join(text for _, text in asker.rules)
+    return Briefing(rules, asker.guidance, asker.guidance_path)
+
+
 def work_of(scene: Scene) -> str:
     """The name of what the agent is asked: equal where model, words, code and policy are the same."""
     digest = hashlib.sha256()
     settings = scene.settings
     parts = [
         prompt_version(settings.lang, settings.system_prompt),
+        repr(_briefing(scene)),
         scene.side.model,
         settings.lang,
         repr((settings.local_only, settings.cloud_allowed, scene.side.cloud)),
