@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from review_agent.agent.errors import ConfigError
-from review_agent.agent.globs import spec
+from review_agent.agent.globs import allows, hides, spec
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ def test_a_glob_that_cannot_be_read_is_named(glob: str) -> None:
     with pytest.raises(ConfigError) as caught:
         spec(["*.py", glob])
     assert (caught.value.key, caught.value.fields) == ("bad_glob", {"glob": glob})
+
+
+def test_no_glob_of_a_repository_makes_matching_slow() -> None:
+    """A matcher that tries every way to share out the stars would not come back."""
+    globs, name = ["*a" * 40 + "b"], "a" * 300
+    assert not spec(globs).match_file(name)
+    assert not hides(globs, name)
+    assert not allows(globs, name)
+
+
+def test_names_that_are_no_unicode_match() -> None:
+    assert spec(["*.py"]).match_file("x\udcff.py")
+    assert hides(["x?.py"], "x\udcff.py")
+    assert not allows(["y*"], "x\udcff.py")
