@@ -49,6 +49,11 @@ class Engine:
             await self.backend.aclose()
 
     @property
+    def cloud_key(self) -> str:
+        """What identifies the cloud's model in the cache key; '' without a cloud."""
+        return self.cloud.model_key if self.cloud is not None else ""
+
+    @property
     def demo(self) -> bool:
         return is_demo(self.model.name, self.model.parameters)
 

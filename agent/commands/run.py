@@ -221,7 +221,7 @@ async def _review(
             guidance_path=job.guidance_path,
             demo=engine.demo,
             router=router_of(settings, mode=effective_mode(settings), local=engine.backend is not None),
-            cloud=cloud_lane(_cloud_key(engine), job.guidance, job.guidance_path, settings),
+            cloud=cloud_lane(engine.cloud_key, job.guidance, job.guidance_path, settings),
         )
         if store is not None:
             store.start_run(run_id, repository_key(target), target.label(), asked, target_digest(asked))
@@ -259,10 +259,6 @@ async def _run(review: Review, engine: Engine, settings: Settings) -> Report:
         await cloud.aclose()
 
 
-def _cloud_key(engine: Engine) -> str:
-    return engine.cloud.model_key if engine.cloud is not None else ""
-
-
 def _announce(job: Job, engine: Engine, progress: Progress) -> None:
     """Say what was chosen. Raises UsageError when the prompt does not fit the model's context."""
     from review_agent.agent.plan import choose_context, smallest_context
@@ -292,7 +288,7 @@ def _asked(job: Job, target: Target, engine: Engine) -> str:
         model_context=engine.model.context,
         demo=engine.demo,
         fresh=job.fresh,
-        cloud_key=_cloud_key(engine),
+        cloud_key=engine.cloud_key,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -288,3 +289,48 @@ def test_what_is_shown(cli: Cli, local: Server, cloud: Server, demo: Path) -> No
         assert "出网清单" in text
         assert re.search(r"第 1-\d+ 行", text)
         assert "云端" in done.stderr.decode()
+
+
+def test_a_run_goes_on_in_both_lanes(cli: Cli, local: Server, cloud: Server, demo: Path) -> None:
+    configure(cli)
+    cloud.configure(fault="http500")
+    first = cli.json("run", demo, "--mode", "cloud", "--base-url", local.url, code=4, **keys(cloud))
+    asked, sent = len(local.requests()), len(cloud.requests())
+    shown = cli.run("report", str(first["run_id"]), "--format", "json")
+    assert json.loads(shown.stdout)["files"] == first["files"]
+    cloud.configure(fault="none")
+    again = cli.json("resume", str(first["run_id"]), **keys(cloud))
+    assert (again["run_id"], again["verdict"]) == (first["run_id"], "issues")
+    assert len(local.requests()) == asked
+    assert len(cloud.requests()) > sent
+    assert again["egress"][: len(first["egress"])] == first["egress"]  # what left, left
+    done = cli.run("resume", str(first["run_id"]))  # without a key
+    assert (done.returncode, b"ANTHROPIC_API_KEY" in done.stderr) == (2, True)
+
+
+def test_a_killed_run_is_reported_by_the_lanes_it_had(
+    cli: Cli, local: Server, cloud: Server, demo: Path
+) -> None:
+    configure(cli)
+    cloud.configure(latency=30)
+    process = cli.start("run", demo, "--mode", "cloud", "--base-url", local.url, **keys(cloud))
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and len(paths_of(local.prompts())) < len(STAYS) + 1:
+        time.sleep(0.2)
+    time.sleep(1)
+    process.kill()
+    process.communicate(timeout=10)
+    (run_id,) = set(re.findall(r"\d{8}-\d{6}-\w{6}", cli.run("runs", "list").stdout.decode()))
+    report = json.loads(cli.run("report", run_id, "--format", "json").stdout)
+    states = {file["path"]: (file["route"], file["status"]) for file in report["files"]}
+    assert {states[path] for path in (*STAYS, SECRET)} == {("local", "reviewed")}
+    assert {state for path, state in states.items() if path not in (*STAYS, SECRET)} == {("cloud", "failed")}
+    assert {row["path"] for row in report["egress"]} <= states.keys() - {*STAYS, SECRET}
+    assert report["egress"]
+
+
+def test_preview_asks_nobody(cli: Cli, local: Server, cloud: Server, demo: Path) -> None:
+    configure(cli)
+    done = cli.run("run", demo, "--mode", "cloud", "--base-url", local.url, "--preview", **keys(cloud))
+    assert done.returncode == 0
+    assert (local.requests(), cloud.requests()) == ([], [])
