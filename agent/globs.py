@@ -1,7 +1,7 @@
 """Path globs of the configuration: the patterns of `.gitignore`.
 
-A reviewed repository may bring its own, and names of files that fit them badly: so they are matched by RE2, in
-time that is linear in the name.
+A reviewed repository may bring its own, and names of files that fit them badly: so they are matched by RE2,
+in time that is linear in the name.
 """
 
 from __future__ import annotations

@@ -37,7 +37,13 @@ def configure(cli: Cli, local_only: Sequence[str] = LOCAL_ONLY, **more: object) 
 
 
 def keys(cloud: Server, **more: str) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": cloud.url, "ANTHROPIC_API_KEY": KEY, **more}
+    """Without the agent: here is only about who reads which file."""
+    return {
+        "REVIEW_AGENT_ORCHESTRATOR": "direct",
+        "ANTHROPIC_BASE_URL": cloud.url,
+        "ANTHROPIC_API_KEY": KEY,
+        **more,
+    }
 
 
 def paths_of(prompts: Sequence[str]) -> set[str]:
