@@ -137,7 +137,7 @@ def test_how_a_key_travels_and_that_it_is_kept_nowhere(
 ) -> None:
     done = cli.run(
         "run", demo, "--backend", "anthropic", "--base-url", cloud.url, "--out", "json=r.json", "--out", "sarif=r.sarif",
-        "--include", "worker/**", "--model", "m", **environ, ANTHROPIC_CUSTOM_HEADERS="X-Api-Key: evil\nAuthorization: evil",
+        "--include", "worker/**", "--model", "m", "--orchestrator", "direct", **environ, ANTHROPIC_CUSTOM_HEADERS="X-Api-Key: evil\nAuthorization: evil",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     assert [request["auth"] for request in cloud.requests()] == [sent] * len(cloud.requests())
