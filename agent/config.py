@@ -85,8 +85,21 @@ def load(
     for name, wish in asked.items():
         merged[name], note = _narrowed(_BY_NAME[name], merged[name], wish)
         notes += note
+    _check_consent(merged)
     origins = MappingProxyType({name: given.origin for name, given in merged.items()})
     return Loaded(_settings({name: given.value for name, given in merged.items()}), origins, tuple(notes))
+
+
+# What lets code leave this machine. A variable may come from anywhere, a file of the repository among them.
+_CONSENT = {"mode": ("hybrid", "cloud"), "backend": ("anthropic",)}
+
+
+def _check_consent(merged: _Layer) -> None:
+    for name, values in _CONSENT.items():
+        given = merged[name]
+        if given.value in values and given.origin.startswith("env:"):
+            variable = given.origin.removeprefix("env:")
+            raise ConfigError("errors_cloud.not_from_environment", file=variable, value=given.value)
 
 
 def planned(loaded: Loaded) -> tuple[Note, ...]:

@@ -315,6 +315,17 @@ def test_a_mistake_in_a_variable_stops(environ: dict[str, str], key: str, fields
     assert_said(caught.value)
 
 
+@pytest.mark.parametrize(("name", "value"), [("mode", "hybrid"), ("mode", "cloud"), ("backend", "anthropic")])
+def test_a_variable_is_no_consent_to_the_cloud(name: str, value: str, user) -> None:
+    variable = f"REVIEW_AGENT_{name.upper()}"
+    with pytest.raises(ConfigError) as caught:
+        loaded(environ={variable: value})
+    assert caught.value.key == "errors_cloud.not_from_environment"
+    assert getattr(loaded(environ={variable: value}, flags={name: value}).settings, name) == value
+    assert loaded(environ={variable: "auto"}).origins[name] == f"env:{variable}"
+    assert getattr(loaded(user=user(f'{name} = "{value}"\n')).settings, name) == value
+
+
 def test_a_key_put_where_its_name_belongs_is_not_repeated() -> None:
     with pytest.raises(ConfigError) as caught:
         loaded(environ={"REVIEW_AGENT_API_KEY_ENV": "sk-abc-123"})
