@@ -16,6 +16,7 @@ from typing import Literal
 
 from review_agent.agent.audit import Call, arguments_digest
 from review_agent.agent.errors import EngineFault
+from review_agent.agent.failures import failure_key
 from review_agent.agent.models import CloudUsage
 from review_agent.agent.outbox import Leaving
 from review_agent.agent.prompt import fence
@@ -37,10 +38,6 @@ from review_agent.tools.server import TOOLS, full_name
 
 DEFAULT_SECONDS = 3600.0  # the whole session, where the user set no limit
 MOST_EQUAL_CALLS = 8
-_API_KEYS = {
-    400: "api_400", 401: "api_401", 402: "api_402", 403: "api_401", 404: "api_404", 413: "api_413",
-    429: "api_429", 500: "api_500", 502: "api_500", 503: "api_529", 504: "api_500", 529: "api_529",
-}  # fmt: skip
 
 
 Decision = Literal["allowed", "denied", "unknown"]
@@ -231,10 +228,7 @@ class Agent:
         if result.why == "max_turns":
             return "limit_max_turns", ""
         if result.why == "api":
-            key = _API_KEYS.get(result.status) or (
-                "api_timeout" if "timed out" in result.detail else "api_other"
-            )
-            return f"agent_{key}", result.detail
+            return failure_key(result.status, self._error, result.detail), result.detail
         if result.why:
             return "agent_died", result.detail
         if self.toolbox.done or (not result.why and "submit_summary" not in self.toolbox.offered):
