@@ -10,6 +10,7 @@ import asyncio
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ RETRIES = 2
 START_SECONDS = 90.0
 CLOSE_SECONDS = 15.0
 _GUARD_SECONDS = 30.0
+_PID = "pid"  # a file with the program's process id
 # What the program needs of ours; a proxy and certificates only where it goes to the cloud.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 _KEPT_FOR_CLOUD = (
@@ -183,7 +185,21 @@ class Session:
         self.close()
 
     def close(self) -> None:
+        self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self) -> None:
+        """Kill the program and what it may have started. It has nothing to save; left to itself it
+        goes on asking for seconds.
+        """
+        import psutil
+
+        with suppress(OSError, ValueError, psutil.Error):
+            number = int((self._folder / _PID).read_text("ascii"))
+            if psutil.Process(number).ppid() != os.getpid():  # it has ended, and the number is another's
+                return
+            leads = os.getpgid(number) == number  # not yet, in its first milliseconds
+            (os.killpg if leads else os.kill)(number, signal.SIGKILL)
 
     async def run(self, prompt: str) -> AsyncGenerator[Event, None]:
         """Say `prompt` and yield what happens; the last event is a Result. Raises EngineFault for a program
@@ -219,6 +235,7 @@ class Session:
         except ClaudeSDKError as exc:
             raise EngineFault("agent.program_died", detail=self._said() or str(exc)[:300]) from exc
         finally:
+            self._end()
             with suppress(ClaudeSDKError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await client.disconnect()
@@ -364,10 +381,14 @@ def _parent() -> str:
 
 
 def _launcher(folder: Path) -> Path:
-    """A script that starts `claude_launch.py`: the SDK takes one path, and a path may hold spaces."""
+    """A script that starts `claude_launch.py`: the SDK takes one path, and a path may hold spaces.
+
+    The SDK keeps the process id to itself; a process keeps it over each `exec`.
+    """
     script = folder / "claude"
+    note = shlex.quote(str(folder / _PID))
     words = shlex.join([sys.executable, "-I", "-S", str(LAUNCHER)])
-    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+    script.write_text(f'#!/bin/sh\necho $$ > {note}\nexec {words} "$@"\n', encoding="utf-8")
     script.chmod(0o700)
     return script
 
