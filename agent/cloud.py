@@ -12,12 +12,12 @@ from typing import Literal
 
 from review_agent.agent.errors import ConfigError, EndpointRefused, UsageError
 from review_agent.agent.models import TrustClass
+from review_agent.agent.router import Effective
 from review_agent.agent.settings import Settings
 from review_agent.tools.backends import Backend
 from review_agent.tools.endpoints import Endpoint, make_cloud_client, make_endpoint
 from review_agent.tools.proxies import proxy_of
 
-Effective = Literal["local", "hybrid", "cloud"]
 ANTHROPIC_URL = "https://api.anthropic.com"
 DEFAULT_CLOUD_MODEL = "claude-sonnet-5-5"
 _KEYS: tuple[tuple[Literal["api_key", "auth_token"], str], ...] = (

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from review_agent.agent.cloud import Effective
 from review_agent.agent.models import ReviewUnit, Route, RouteKind, SourceFile
 from review_agent.agent.planner import CloudLane, Router, Spot
-from review_agent.agent.router import Capabilities, Policy, cloud_tokens, routes
+from review_agent.agent.router import Capabilities, Effective, Policy, cloud_tokens, routes
 from review_agent.agent.settings import Settings
 from review_agent.tools.evidence import is_config
 from review_agent.tools.secrets import find_secrets

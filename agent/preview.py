@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from review_agent.agent.cloud import effective_mode
 from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.engine import Engine, confine, open_engine
 from review_agent.agent.errors import EngineError
@@ -14,7 +15,7 @@ from review_agent.agent.forecast import DEFAULT_MODEL, DEFAULT_URL, forecast
 from review_agent.agent.models import CloudUsage, EngineInfo, ReviewUnit, Route
 from review_agent.agent.planner import Plan, make_plan, narrowed
 from review_agent.agent.progress import duration
-from review_agent.agent.router import ANSWER_TOKENS, Capabilities, Spot, effective, routes
+from review_agent.agent.router import ANSWER_TOKENS, Capabilities, Spot, routes
 from review_agent.agent.session import model_key, open_store
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target, select
@@ -103,7 +104,7 @@ class _Lines:
         self._plan = plan
         self._settings = settings
         self._lang = settings.lang
-        self._mode = effective(settings)
+        self._mode = effective_mode(settings)
         away = self._mode != "local"
         # Whether engines answer is told above; routes are those of a run in which they do.
         has = Capabilities(self._mode, local=settings.backend != "anthropic", cloud=away)

@@ -79,11 +79,6 @@ class Capabilities:
     cloud: bool
 
 
-def effective(settings: Settings) -> Effective:
-    """The mode that the settings come to: `auto` never chooses the cloud."""
-    return "local" if settings.mode == "auto" else settings.mode
-
-
 def route(
     unit: ReviewUnit,
     *,

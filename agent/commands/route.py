@@ -116,14 +116,15 @@ def explain(
 
     Every engine that the settings name is taken to answer.
     """
+    from review_agent.agent.cloud import effective_mode
     from review_agent.agent.planner import make_plan, narrowed
-    from review_agent.agent.router import Capabilities, effective, routes
+    from review_agent.agent.router import Capabilities, routes
     from review_agent.agent.session import load_settings, read_trusted
 
     target = _target(root, environ)
     trusted = read_trusted(target)
     settings = replace(load_settings(flags, environ, trusted).settings, max_files=0)
-    mode = effective(settings)
+    mode = effective_mode(settings)
     selection = narrowed(_selection(root, paths, settings, target, environ), settings)
     plan = make_plan(
         selection, settings, model_key="", model_context=0, store=None, guidance=trusted.guidance
