@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -72,12 +72,17 @@ def case_key(finding: Finding) -> str:
 class Notebook:
     """What the agent said, durable as soon as it is said. `work` names what it was asked about.
 
+    `files` names what is said of a file by its path and content. A confirmation holds as long as the file
+    does, whatever becomes of others: it keeps a finding. A refutation may rest on other files, and is asked
+    for again.
+
     Rows of the store are untrusted until they validate; what does not is as good as never said.
     """
 
     work: str
     run_id: str
     store: Store | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     judged: dict[str, Judgement] = field(default_factory=dict)  # by the key of the case
     found: dict[str, Finding] = field(default_factory=dict)  # by fingerprint
     summary: str = ""
@@ -108,12 +113,33 @@ class Notebook:
         elif kind == "summary" and isinstance(said, str):
             self.summary = self.summary or said
 
+    def carry(self, cases: Iterable[Case]) -> int:
+        """Take over what was confirmed of unchanged files when others were different; how many that are."""
+        if self.store is None:
+            return 0
+        before = len(self.judged)
+        kept: dict[str, Mapping[str, str]] = {}
+        for case in cases:
+            name = self.files.get(case.finding.path, "")
+            if not name or not case.judgeable or case.key in self.judged:
+                continue
+            if name not in kept:
+                kept[name] = self.store.judged(name)
+            with suppress(ValueError, TypeError, LookupError, RecursionError):
+                said = json.loads(kept[name][f"judge:{case.key}"])
+                if said["verdict"] == CONFIRM:
+                    self._recall(f"judge:{case.key}", said)
+        return len(self.judged) - before
+
     def judge(self, case: Case, judgement: Judgement, turn: int) -> bool:
         """Whether it counts: the first word on a case stays."""
         said = {"verdict": judgement.verdict, "reason": judgement.reason}
         if case.key in self.judged or not self._keep(f"judge:{case.key}", turn, said):
             return False
         self.judged[case.key] = judgement
+        name = self.files.get(case.finding.path, "")
+        if self.store is not None and name and judgement.verdict == CONFIRM:
+            self.store.judge(name, f"judge:{case.key}", self.run_id, turn, json.dumps(said))
         return True
 
     def find(self, finding: Finding, turn: int) -> bool:

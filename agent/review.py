@@ -186,6 +186,7 @@ class Review:
             progress=lambda key, fields: self.progress.line(key, **fields),
             deadline=self.started + limit if limit else 0.0,
             tokens=tokens or 0,
+            fresh=self.fresh,
         )
         try:
             self._verified = await verify(scene, self._verdicts())

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from review_agent.agent.analyzer import Analyzer
@@ -70,6 +70,7 @@ class Scene:
     progress: Callable[[str, dict[str, object]], None] = lambda _key, _fields: None
     deadline: float = 0.0  # of `time.monotonic()`; 0 = none
     tokens: int = 0  # 0 = no limit
+    fresh: bool = False  # believe nothing that another run was told
 
     @property
     def leaves(self) -> bool:
@@ -118,7 +119,8 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
     with ExitStack() as closing:
         library = _library(scene, closing)
         cases = make_cases(verdicts, lambda path: library.visible(path) is not None)
-        notebook = Notebook(work_of(scene), scene.run_id, scene.store)
+        notebook = Notebook(work_of(scene), scene.run_id, scene.store, _works_of_files(scene))
+        carried = notebook.carry(cases)
         toolbox = _toolbox(scene, library, cases, notebook)
         if notebook.summary and not toolbox.open_cases:
             return Verified(cases, notebook, notes=(Note("agent_reused"),))
@@ -144,7 +146,9 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
             "found": len(notebook.found),
         }
         scene.progress("agent_end", ended)
-        return _verified(scene, outcome, toolbox)
+        verified = _verified(scene, outcome, toolbox)
+        note = (Note("agent_carried", {"count": carried}),) if carried else ()
+        return replace(verified, notes=(*verified.notes, *note))
 
 
 def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox) -> Verified:
@@ -183,17 +187,31 @@ def _briefing(scene: Scene) -> Briefing:
 
 def work_of(scene: Scene) -> str:
     """The name of what the agent is asked: equal where model, words, code and policy are the same."""
-    digest = hashlib.sha256()
+    files = sorted(scene.plan.files, key=lambda file: file.path)
+    target = repr((scene.target.kind, scene.target.base, scene.target.head))
+    return _digest([*_terms(scene), target, *(f"{file.path}\0{file.blob}" for file in files)])
+
+
+def _works_of_files(scene: Scene) -> dict[str, str]:
+    """The same for each file alone."""
+    terms = _terms(scene)
+    return {file.path: _digest([*terms, "file", file.path, file.blob]) for file in scene.plan.files}
+
+
+def _terms(scene: Scene) -> list[str]:
     settings = scene.settings
-    parts = [
+    return [
         prompt_version(settings.lang, settings.system_prompt),
         repr(_briefing(scene)),
         scene.side.model,
         settings.lang,
         repr((settings.local_only, settings.cloud_allowed, scene.side.cloud)),
-        repr((scene.target.kind, scene.target.base, scene.target.head)),
-        *(f"{file.path}\0{file.blob}" for file in sorted(scene.plan.files, key=lambda file: file.path)),
+        scene.run_id if scene.fresh else "",
     ]
+
+
+def _digest(parts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data) + data)

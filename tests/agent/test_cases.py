@@ -181,3 +181,34 @@ def test_no_judgement_touches_a_fact_or_what_is_hidden() -> None:
     made = make_cases(verdicts, lambda path: path != "secret")
     notebook = Notebook("work", "run", judged={case.key: REFUTE for case in made[:2]})
     assert judged_verdicts(verdicts, made, notebook) == verdicts
+
+
+# --- what is carried over where something else has changed
+
+
+def test_a_confirmation_holds_as_long_as_its_file_does_a_refutation_only_for_all_the_same(
+    store: Store,
+) -> None:
+    files = {"a": "a as it is", "b": "b as it is"}
+    known = cases("a", "b")
+    before = Notebook("before", "r1", store, files)
+    before.judge(known[0], CONFIRM, 1)
+    before.judge(known[1], REFUTE, 1)
+
+    after = Notebook("something else changed", "r2", store, files)
+    assert after.judged == {}
+    assert after.carry(known) == 1
+    assert after.judged == {known[0].key: CONFIRM}
+
+    changed = Notebook("this file changed", "r3", store, {**files, "a": "a with another line"})
+    assert (changed.carry(known), changed.judged) == (0, {})
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"verdict": "refute", "reason": "x"}', "[]", "{", '{"verdict": "confirm"}']
+)
+def test_nothing_else_is_carried(payload: str, store: Store) -> None:
+    (case,) = cases("a")
+    store.judge("a as it is", f"judge:{case.key}", "r1", 1, payload)
+    again = Notebook("w", "r2", store, {"a": "a as it is"})
+    assert (again.carry([case]), again.judged) == (0, {})
