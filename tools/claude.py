@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from review_agent.agent.errors import EngineFault, UsageError
 from review_agent.agent.models import TrustClass
+from review_agent.prompts import say
 from review_agent.tools.endpoints import Endpoint
 from review_agent.tools.server import NAME, ReviewPort, full_name, make_server, short_name
 
@@ -167,7 +168,7 @@ class Session:
                 side,
                 make_server(port, offered, lang),
                 offered,
-                self._hook(guard, on_guarded),
+                self._hook(guard, on_guarded, lang),
                 system_prompt=system_prompt,
                 limits=limits,
                 folder=self._folder,
@@ -249,7 +250,7 @@ class Session:
     def _event(self, tool_use_id: str) -> asyncio.Event:
         return self._seen.setdefault(tool_use_id, asyncio.Event())
 
-    def _hook(self, guard: Guard, on_guarded: Callable[[Called, str], None]) -> Any:
+    def _hook(self, guard: Guard, on_guarded: Callable[[Called, str], None], lang: str) -> Any:
         """The guard as a PreToolUse hook: it returns nothing or a denial, and never allows."""
 
         async def pre_tool_use(given: Any, tool_use_id: str | None, _context: Any) -> dict[str, Any]:
@@ -257,7 +258,10 @@ class Session:
             with suppress(TimeoutError):  # so that the turn it belongs to is known first
                 async with asyncio.timeout(1):
                     await self._event(call.id).wait()
-            why = guard(call.name, call.arguments)
+            # In a thread: it may have to look for secrets in a file. What it raises is a denial, for us to know.
+            asking = asyncio.ensure_future(asyncio.to_thread(guard, call.name, call.arguments))
+            await asyncio.wait({asking})
+            why = say(lang, "agent_answers", "tool_broke") if asking.exception() else asking.result()
             on_guarded(call, why)
             if not why:
                 return {}

@@ -1,6 +1,6 @@
 """The in-process MCP server `review`: which tools an agent has, what they take, and how a call ends.
 
-What the tools do is the port's business. A call never raises: the agent reads why it failed.
+What the tools do is the port's business. A call never raises: the agent reads that it failed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ NAME = "review"
 PREFIX = f"mcp__{NAME}__"
 # The CLI puts a longer answer into a file that the agent cannot read, and calls that no error.
 MOST_CHARACTERS = 8000
+_LETTING_GO = 1.0  # seconds that a tool has to end in when its time is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class ReviewPort(Protocol):
     """The review as the tools see it. `arguments` have passed the tool's schema."""
 
     def refusal(self, tool: str, arguments: dict[str, Any]) -> str:
-        """Why a call is against the rules, as a sentence; '' = it is not."""
+        """Why a call is against the rules, as a sentence; '' = it is not. Called in a thread."""
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> Answered:
         """Do it. The text is at most `MOST_CHARACTERS` long."""
@@ -171,14 +172,24 @@ def _tool(tool: Tool, port: ReviewPort, lang: str) -> SdkMcpTool[Any]:
 def handler(tool: Tool, port: ReviewPort, lang: str) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]:
     """What the SDK calls. The rules are asked again here: the last layer, whatever let the call through."""
 
+    async def answer(arguments: dict[str, Any]) -> Answered:
+        if why := await asyncio.to_thread(port.refusal, tool.name, arguments):
+            return Answered(why, error=True)
+        return await port.call(tool.name, arguments)
+
     async def handle(arguments: dict[str, Any]) -> dict[str, Any]:
-        if why := port.refusal(tool.name, arguments):
-            return _result(Answered(why, error=True))
+        answering = asyncio.ensure_future(answer(arguments))
         try:
-            async with asyncio.timeout(tool.seconds):
-                return _result(await port.call(tool.name, arguments))
-        except TimeoutError:
-            return _result(Answered(say(lang, "agent", "tool_slow", seconds=int(tool.seconds)), error=True))
+            await asyncio.wait({answering}, timeout=tool.seconds)
+        finally:
+            answering.cancel()  # unless it is done
+        await asyncio.wait({answering}, timeout=_LETTING_GO)
+        if not answering.done() or answering.cancelled():
+            slow = say(lang, "agent", "tool_slow", seconds=int(tool.seconds))
+            return _result(Answered(slow, error=True))
+        if answering.exception() is not None:  # may name paths and what was asked: the port tells the user
+            return _result(Answered(say(lang, "agent_answers", "tool_broke"), error=True))
+        return _result(answering.result())
 
     return handle
 
