@@ -151,7 +151,7 @@ class Library:
 
     def visible(self, path: str) -> SourceFile | None:
         """The file, where there is one that may be seen: hidden ones are as good as absent."""
-        if self.hides(path, False):
+        if path not in self._why and self.hides(path, False):
             return None
         file = self.file(path)
         return file if file is not None and not self._hidden(file) else None

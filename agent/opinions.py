@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from review_agent.agent.analyzer import Analyzer
-from review_agent.agent.cases import Docket
+from review_agent.agent.cases import Case, Docket
 from review_agent.agent.display import inline
 from review_agent.agent.library import Library
-from review_agent.agent.models import Analysis, ReviewUnit, ShownLine, SourceFile
-from review_agent.agent.outbox import Leaving
-from review_agent.agent.replies import ROOM, Replies, size
+from review_agent.agent.models import Analysis, Placed, ReviewUnit, ShownLine, SourceFile
+from review_agent.agent.replies import Item, Replies, Row
 from review_agent.agent.spans import span
 from review_agent.agent.tokens import estimate
 from review_agent.prompts import say
@@ -42,17 +40,11 @@ class Opinions:
             unit, hidden = _snippet(str(arguments["code"]), str(arguments["language"])), False
         else:
             case = self.docket.case(str(arguments["path"]))
-            path = case.finding.path if case is not None else str(arguments["path"])
             hidden = case is not None and not case.visible
-            file = self.library.file(path)
-            if file is None:
-                return self.replies.no("file_unavailable", path=inline(path)[:200])
-            if case is not None:  # lines of a file that it may not know come from us, not from the agent
-                start, end = max(1, case.finding.start_line - 20), case.finding.end_line + 20
-            else:
-                start = int(arguments.get("start_line", 1))
-                end = int(arguments.get("end_line", len(file.lines)))
-            unit = piece(file, self.library.lines(path, start, end))
+            found = await asyncio.to_thread(self._named, arguments, case)
+            if found is None:
+                return self.replies.no("file_unavailable", path=inline(str(arguments["path"]))[:200])
+            unit = found
         if not unit.shown or unit.tokens > self.analyzer.budget.pieces * 2:
             return self.replies.no("analyze_size", tokens=self.analyzer.budget.pieces)
         if self._gate is None:
@@ -65,15 +57,25 @@ class Opinions:
             )
         return self._analysed(analysis, hidden=hidden, snippet="code" in given)
 
+    def _named(self, arguments: dict[str, Any], case: Case | None) -> ReviewUnit | None:
+        """A piece of a visible file, or of the one that a candidate is in; None where there is none."""
+        if case is None:
+            path = str(arguments["path"])
+            file = self.library.visible(path)
+            start = int(arguments.get("start_line", 1))
+            end = int(arguments.get("end_line", len(file.lines) if file is not None else 0))
+        else:  # the lines come from us: of a hidden file an agent may not know them
+            path = case.finding.path
+            file = self.library.file(path)
+            start, end = max(1, case.finding.start_line - 20), case.finding.end_line + 20
+        return piece(file, self.library.lines(path, start, end)) if file is not None else None
+
     def _analysed(self, analysis: Analysis, *, hidden: bool, snippet: bool) -> Answered:
-        rows: list[dict[str, Any]] = []
-        parts: list[Leaving] = []
-        for at, placed in enumerate(analysis.placed, start=1):
+        def item(at: int, placed: Placed) -> Item:
             said = placed.candidate
-            row: dict[str, Any] = {"category": str(said.category), "severity": str(said.severity)}
+            row: Row = {"category": str(said.category), "severity": str(said.severity)}
             if hidden:
-                rows.append({"id": f"A{at}", **row, "local_only": True})
-                continue
+                return Item(at, {"id": f"A{at}", **row, "local_only": True})
             row |= {
                 "start_line": placed.start,
                 "end_line": placed.end,
@@ -82,15 +84,12 @@ class Opinions:
                 "explanation": said.explanation,
                 "suggestion": said.suggestion,
             }
-            rows.append(row)
-            if not snippet and placed.start:
-                parts.append(Leaving(analysis.unit.path, span(placed.start, placed.end), size(row)))
-        body = json.dumps({"findings": rows}, ensure_ascii=False)
-        while len(body) > ROOM and rows:
-            rows.pop()
-            parts = parts[: len(rows)]
-            body = json.dumps({"findings": rows, "cut": True}, ensure_ascii=False)
-        return Answered(self.replies.outbox.send(body, parts))
+            if snippet or not placed.start:
+                return Item(at, row)
+            return Item(at, row, analysis.unit.path, span(placed.start, placed.end))
+
+        items = (item(at, placed) for at, placed in enumerate(analysis.placed, start=1))
+        return self.replies.list(self.replies.letter(), "findings", items)
 
 
 def _snippet(code: str, language: str) -> ReviewUnit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,12 +30,12 @@ class Statements:
 
     # --- saying ---
 
-    def record_finding(self, arguments: dict[str, Any]) -> Answered:
+    async def record_finding(self, arguments: dict[str, Any]) -> Answered:
         path = str(arguments["path"])
         context = self.contexts.get(path)
         if context is None:
             return self.replies.no("not_under_review", path=inline(path)[:200])
-        placed = _place(arguments, context.file)
+        placed = await asyncio.to_thread(_place, arguments, context.file)
         if placed is None:
             return self.replies.no("quote_not_found", path=inline(path)[:200])
         said = placed.candidate
@@ -71,7 +72,7 @@ class Statements:
         case = self.docket.case(str(arguments["id"]))
         if case is None:
             return self.replies.no("case_unknown", id=inline(str(arguments["id"]))[:40])
-        reason = inline(str(arguments["reason"]).strip())
+        reason = inline(self._masked(arguments["reason"]))
         if not reason:
             return self.replies.no("reason_missing", id=case.id)
         if not self.docket.notebook.judge(
@@ -80,6 +81,10 @@ class Statements:
             return self.replies.ok("judged_before", id=case.id, open=len(self.docket.open))
         return self.replies.ok("judged", id=case.id, open=len(self.docket.open))
 
+    def _masked(self, text: str) -> str:
+        """An agent on this machine has seen the secrets of the code; the report must not."""
+        return self.replies.outbox.mask(text)[0].strip()
+
     def submit_summary(self, arguments: dict[str, Any]) -> Answered:
         left = self.docket.open
         if left and self._pushed < _PUSHES:
@@ -87,7 +92,10 @@ class Statements:
             return self.replies.no(
                 "cases_open", count=len(left), ids=", ".join(case.id for case in left[:30])
             )
-        self.docket.notebook.sum_up(str(arguments["summary"]).strip(), self.replies.outbox.turn)
+        summary = self._masked(arguments["summary"])
+        if not summary:
+            return self.replies.no("agent_answers.summary_empty")
+        self.docket.notebook.sum_up(summary, self.replies.outbox.turn)
         self.done = True
         return self.replies.ok("summed_up")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +49,12 @@ class Toolbox:
     runner: Callable[[], CommandRunner] | None = None
     on_found: Callable[[Finding], None] = lambda _: None
     parallel: int = 1
+    on_broken: Callable[[str, Exception], None] = lambda _tool, _why: None  # a tool that failed, by our fault
 
     def __post_init__(self) -> None:
         self._replies = replies = Replies(self.lang, self.outbox)
         self._docket = docket = Docket(self.cases, self.notebook)
-        views = Views(docket, self.library, self.units, self.contexts, self.route, replies)
+        views = Views(docket, self.library, self.units, self.route, replies)
         opinions = Opinions(docket, self.library, replies, self.analyzer, self.parallel)
         self._statements = Statements(docket, self.contexts, replies, self.on_found)
         self._tools: dict[str, Callable[[dict[str, Any]], Did]] = {
@@ -84,6 +86,10 @@ class Toolbox:
 
     def refusal(self, tool: str, arguments: dict[str, Any]) -> str:
         """Nothing of a hidden file is told, not even whether it exists. For threads: it may take a second."""
+        with self._noting(tool):
+            return self._refusal(tool, arguments)
+
+    def _refusal(self, tool: str, arguments: dict[str, Any]) -> str:
         say = self._replies.say
         if tool not in self.offered:
             return say("tool_not_offered", tool=inline(tool)[:60])
@@ -100,13 +106,26 @@ class Toolbox:
         return ""
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> Answered:
+        """Raises what only we, or a store that cannot be written, are to blame for, and tells `on_broken`."""
         try:
-            answer = self._tools[tool](arguments)
-            return answer if isinstance(answer, Answered) else await answer
+            with self._noting(tool):
+                answer = self._tools[tool](arguments)
+                return answer if isinstance(answer, Answered) else await answer
         except GitError as exc:
             return self._replies.no("git_failed", detail=exc.key)
         except Stopped as exc:
             return self._replies.no("engine_stopped", reason=say(self.lang, "reasons", exc.key))
+
+    def _noting(self, tool: str) -> ExitStack:
+        """Tells of an exception that is on its way."""
+
+        def note(_: object, fault: BaseException | None, __: object) -> None:
+            if isinstance(fault, Exception) and not isinstance(fault, GitError | Stopped):
+                self.on_broken(tool, fault)
+
+        stack = ExitStack()
+        stack.push(note)
+        return stack
 
     async def _run_command(self, arguments: dict[str, Any]) -> Answered:
         if self.runner is None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from review_agent.agent.cases import CONFIRM, REFUTE, Case, Docket
 from review_agent.agent.display import inline
-from review_agent.agent.findings import Context
 from review_agent.agent.library import Library
 from review_agent.agent.models import Finding, ReviewUnit
-from review_agent.agent.outbox import Leaving
-from review_agent.agent.replies import ROOM, Replies, size
-from review_agent.agent.spans import span
+from review_agent.agent.outbox import Letter, dump, readable
+from review_agent.agent.replies import ROOM, Item, Replies, Row
+from review_agent.agent.spans import of_lines, span
+from review_agent.agent.units import CUT
 from review_agent.tools.patterns import PatternError, matcher
 from review_agent.tools.server import Answered
 
 _LINE_CHARACTERS = 400
+_LOOKED_AT = 4000  # characters of a line that are masked, and searched
 _MOST_LINES = 300
 _MOST_HITS = 60
+_QUOTED_LINES = 5
+_PATH_CHARACTERS = 200  # where a path is only repeated
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,17 @@ class Views:
     docket: Docket
     library: Library
     units: Mapping[str, Sequence[ReviewUnit]]
-    contexts: Mapping[str, Context]
     route: Callable[[ReviewUnit], str]
     replies: Replies
 
-    def list_units(self, arguments: dict[str, Any]) -> Answered:
-        visible = [
-            unit
-            for units in self.units.values()
-            for unit in units
-            if self.library.visible(unit.path) is not None
-        ]
+    async def list_units(self, arguments: dict[str, Any]) -> Answered:
+        visible = await asyncio.to_thread(self._visible_units)
         counts: dict[str, int] = {}
         for case in self.docket.cases:
             counts[case.finding.path] = counts.get(case.finding.path, 0) + 1
-        rows = [
-            {
+
+        def row(unit: ReviewUnit) -> Row:
+            return {
                 "path": unit.path,
                 "language": unit.language,
                 "first_line": unit.first_line,
@@ -53,134 +51,157 @@ class Views:
                 "route": self.route(unit),
                 "candidates_in_file": counts.get(unit.path, 0),
             }
-            for unit in visible
-        ]
-        return self.replies.listed("units", rows, int(arguments.get("start", 0)), lambda _: None)
+
+        start = int(arguments.get("start", 0))
+        items = (Item(at, row(unit)) for at, unit in enumerate(visible[start:], start))
+        return self.replies.page(self.replies.letter(), "units", items, total=len(visible))
+
+    def _visible_units(self) -> list[ReviewUnit]:
+        every = (unit for units in self.units.values() for unit in units)
+        return [unit for unit in every if self.library.visible(unit.path) is not None]
 
     def get_candidates(self, arguments: dict[str, Any]) -> Answered:
-        wanted = (
-            list(self.docket.cases)
-            if arguments.get("status") == "all"
-            else [case for case in self.docket.cases if case in self.docket.open or not case.judgeable]
-        )
-        rows = [self._row(case) for case in wanted]
-        by_id = {case.id: case for case in wanted}
+        """`start` counts all candidates, so that judging some between two pages moves nothing."""
+        judged = self.docket.notebook.judged
+        every = arguments.get("status") == "all"
 
-        def leaving(row: dict[str, Any]) -> Leaving | None:
-            case = by_id[row["id"]]
-            if not case.visible:
-                return None
-            finding = case.finding
-            return Leaving(finding.path, span(finding.start_line, finding.end_line), size(row))
+        def wanted(case: Case) -> bool:
+            return every or not case.judgeable or case.key not in judged
 
-        return self.replies.listed("candidates", rows, int(arguments.get("start", 0)), leaving)
+        start = int(arguments.get("start", 0))
+        letter = self.replies.letter()
+        cases = enumerate(self.docket.cases[start:], start)
+        items = (self._item(at, case, letter) for at, case in cases if wanted(case))
+        total = sum(map(wanted, self.docket.cases))
+        return self.replies.page(letter, "candidates", items, total=total)
 
-    def _row(self, case: Case) -> dict[str, Any]:
+    def _item(self, at: int, case: Case, letter: Letter) -> Item:
         finding = case.finding
+        row: Row = {"id": case.id, "category": str(finding.category), "severity": str(finding.severity)}
         if not case.visible:
-            return {
-                "id": case.id,
-                "category": str(finding.category),
-                "severity": str(finding.severity),
-                "local_only": True,
-            }
+            return Item(at, row | {"local_only": True})
         judgement = self.docket.notebook.judged.get(case.key)
         status = {CONFIRM: "confirmed", REFUTE: "refuted"}.get(judgement.verdict if judgement else "", "open")
-        return {
-            "id": case.id,
+        quoted = self._quoted(finding)
+        row |= {
             "path": finding.path,
             "start_line": finding.start_line,
             "end_line": finding.end_line,
-            "category": str(finding.category),
-            "severity": str(finding.severity),
             "confidence": finding.confidence,
-            "title": finding.title[:200],
-            "explanation": finding.message[:800],
-            "quote": self._quote(finding),
+            "title": letter.clean(finding.title)[:200],
+            "explanation": letter.clean(finding.message)[:800],
+            "quote": "\n".join(_masked(letter, [text for _, text in quoted])),
             "status": status if case.judgeable else "fact",
             "local_only": False,
         }
+        return Item(at, row, finding.path, of_lines(number for number, _ in quoted))
 
-    def _quote(self, finding: Finding) -> str:
-        context = self.contexts.get(finding.path)
-        if context is None or finding.start_line <= 0:
-            return ""
-        last = min(finding.end_line, finding.start_line + 4)
-        rows = context.file.lines[finding.start_line - 1 : last]
-        return context.mask("\n".join(row[:_LINE_CHARACTERS] for row in rows))
+    def _quoted(self, finding: Finding) -> list[tuple[int, str]]:
+        if finding.start_line <= 0:
+            return []
+        last = min(finding.end_line, finding.start_line + _QUOTED_LINES - 1)
+        return self.library.lines(finding.path, finding.start_line, last)
 
-    def read_lines(self, arguments: dict[str, Any]) -> Answered:
+    async def read_lines(self, arguments: dict[str, Any]) -> Answered:
         path = str(arguments["path"])
-        file = self.library.file(path)
+        file = await asyncio.to_thread(self.library.visible, path)
+        said = inline(path)[:_PATH_CHARACTERS]
         if file is None:
-            return self.replies.no("file_unavailable", path=inline(path)[:200])
+            return self.replies.no("file_unavailable", path=said)
         start = int(arguments.get("start_line", 1))
-        end = int(arguments.get("end_line", start + 119))
+        end = max(start, int(arguments.get("end_line", start + 119)))
         if start > len(file.lines):
-            return self.replies.no("lines_beyond", path=inline(path)[:200], last=len(file.lines))
-        shown: list[str] = []
-        spent = 0
-        last = start
-        for number, text in self.library.lines(path, start, min(end, start + _MOST_LINES - 1)):
-            row = f"{number} {text[:_LINE_CHARACTERS]}"
-            spent += len(row) + 1
-            if spent > ROOM and shown:
+            return self.replies.no("lines_beyond", path=said, last=len(file.lines))
+        rows = self.library.lines(path, start, min(end, start + _MOST_LINES - 1))
+        if not rows:
+            return self.replies.no("agent_answers.lines_unknown", path=said)
+        letter = self.replies.letter()
+        shown: dict[int, str] = {}
+        room = ROOM - 6 * _PATH_CHARACTERS  # the head may need as much
+        for (number, _), text in zip(rows, _masked(letter, [text for _, text in rows]), strict=True):
+            shown[number] = f"{number} {text}"
+            room -= len(readable(shown[number])) + 1
+            if room < 0 and len(shown) > 1:
+                del shown[number]
                 break
-            shown.append(row)
-            last = number
-        body = "\n".join(shown)
-        head = json.dumps(
-            {"path": path, "lines": span(start, last), "of": len(file.lines)}, ensure_ascii=False
+        body = "\n".join(shown.values())
+        head = {"path": letter.clean(said), "lines": span(min(shown), max(shown)), "of": len(file.lines)}
+        letter.cover(path, of_lines(shown), body)
+        letter.redactions = sum(map(_marks, shown.values())) - sum(
+            _marks(text) for n, text in rows if n in shown
         )
-        part = Leaving(path, span(start, last), len(body.encode("utf-8", "replace")))
-        return Answered(self.replies.outbox.send(f"{head}\n{body}", [part]))
+        return Answered(letter.send(f"{dump(head)}\n{body}"))
 
     async def search_code(self, arguments: dict[str, Any]) -> Answered:
         try:
-            matches = matcher(str(arguments["pattern"]), regex=bool(arguments.get("regex")))
+            fits = matcher(str(arguments["pattern"]), regex=bool(arguments.get("regex")))
         except PatternError as exc:
             return self.replies.no("pattern_bad", detail=inline(str(exc))[:200])
-        start = int(arguments.get("start", 0))
-        found = await asyncio.to_thread(
-            self.library.search, matches, str(arguments.get("glob", "")), _MOST_HITS, start
+
+        def matches(text: str) -> bool:
+            """A secret is not found either: who may ask again and again would read it letter by letter."""
+            text = text[:_LOOKED_AT]
+            return fits(text) and fits(Letter(self.replies.outbox).clean(text))
+
+        start, glob = int(arguments.get("start", 0)), str(arguments.get("glob", ""))
+        found = await asyncio.to_thread(self.library.search, matches, glob, _MOST_HITS, start)
+        letter = self.replies.letter()
+
+        def items() -> Iterator[Item]:
+            for at, hit in enumerate(found.hits, start):
+                text = letter.clean(hit.text[:_LOOKED_AT]).strip()[:200]
+                row = {"path": hit.path, "line": hit.line, "text": text}
+                yield Item(at, row, hit.path, str(hit.line))
+
+        beyond = start + len(found.hits) if found.stopped == "more" else None
+        stopped = found.stopped == "time"
+        return self.replies.page(letter, "hits", items(), beyond=beyond, cut_by_time=stopped)
+
+    async def git_log(self, arguments: dict[str, Any]) -> Answered:
+        path, count = str(arguments.get("path", "")), int(arguments.get("count", 20))
+        commits = await asyncio.to_thread(self.library.log, path, count)
+        letter = self.replies.letter()
+        rows = (
+            {"commit": one.id[:12], "day": one.day, "subject": _subject(letter, one.subject)}
+            for one in commits
         )
-        rows: list[dict[str, Any]] = []
-        parts: list[Leaving] = []
-        spent = 0
-        for hit in found.hits:
-            row = {"path": hit.path, "line": hit.line, "text": hit.text.strip()[:200]}
-            spent += len(json.dumps(row, ensure_ascii=False)) + 2
-            if spent > ROOM:
-                break
-            rows.append(row)
-            parts.append(Leaving(hit.path, str(hit.line), len(str(row["text"]).encode("utf-8", "replace"))))
-        more = found.stopped == "more" or len(rows) < len(found.hits)
-        body = {
-            "hits": rows,
-            "next": start + len(rows) if more else None,
-            "cut_by_time": found.stopped == "time",
-        }
-        return Answered(self.replies.outbox.send(json.dumps(body, ensure_ascii=False), parts))
+        return self.replies.list(letter, "commits", (Item(at, row) for at, row in enumerate(rows)))
 
-    def git_log(self, arguments: dict[str, Any]) -> Answered:
-        commits = self.library.log(str(arguments.get("path", "")), int(arguments.get("count", 20)))
-        rows = [
-            {"commit": one.id[:12], "day": one.day, "subject": inline(one.subject)[:200]} for one in commits
-        ]
-        return self.replies.listed("commits", rows, 0, lambda _: None)
-
-    def git_blame(self, arguments: dict[str, Any]) -> Answered:
+    async def git_blame(self, arguments: dict[str, Any]) -> Answered:
         path, start = str(arguments["path"]), int(arguments["start_line"])
-        end = min(int(arguments["end_line"]), start + 99)
-        lines = self.library.blame(path, start, end)
-        days = {commit.id: commit for commit in self.library.log(path, 50)}
-        rows = [
-            {
-                "line": line,
-                "commit": commit[:12],
-                "day": days[commit].day if commit in days else "",
-                "subject": inline(days[commit].subject)[:120] if commit in days else "",
-            }
-            for line, commit in lines
-        ]
-        return self.replies.listed("lines", rows, 0, lambda _: None)
+        end = min(max(start, int(arguments["end_line"])), start + _MOST_LINES - 1)
+        lines = await asyncio.to_thread(self.library.blame, path, start, end)
+        known = {commit.id: commit for commit in await asyncio.to_thread(self.library.log, path, 50)}
+        letter = self.replies.letter()
+
+        def items() -> Iterator[Item]:
+            runs = groupby(enumerate(lines), key=lambda each: (each[1][0] - each[0], each[1][1]))
+            for (_, commit), run in runs:
+                numbers = [number for _, (number, _) in run]
+                row = {
+                    "lines": span(numbers[0], numbers[-1]),
+                    "commit": commit[:12],
+                    "day": "",
+                    "subject": "",
+                }
+                if commit in known:
+                    subject = _subject(letter, known[commit].subject)
+                    row |= {"day": known[commit].day, "subject": subject}
+                yield Item(numbers[0], row)
+
+        return self.replies.list(letter, "lines", items())
+
+
+def _masked(letter: Letter, lines: Sequence[str]) -> list[str]:
+    """Lines as they are shown: masked while they stand together, then cut."""
+    masked = letter.clean("\n".join(line[:_LOOKED_AT] for line in lines)).split("\n")
+    return [text if len(text) <= _LINE_CHARACTERS else text[:_LINE_CHARACTERS] + CUT for text in masked]
+
+
+def _marks(text: str) -> int:
+    """Masks whole pieces are counted by, of which only the beginning leaves."""
+    return text.count("<secret:")
+
+
+def _subject(letter: Letter, subject: str) -> str:
+    return letter.clean(inline(subject[:_LOOKED_AT]))[: _LINE_CHARACTERS // 2]

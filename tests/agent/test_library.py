@@ -72,7 +72,7 @@ def test_secrets_are_looked_for_once_and_only_where_it_matters() -> None:
     library.prepare()
     before = len(asked)
     assert library.visible("a")
-    assert asked[before:] == [("a", False)]  # by its name; the rest is known
+    assert len(asked) == before
 
 
 @pytest.fixture
