@@ -39,6 +39,11 @@ class Server:
         request = urllib.request.Request(f"{self.url}/__mock/config", json.dumps(config).encode())
         urllib.request.urlopen(request, timeout=5).close()
 
+    def in_flight(self) -> int:
+        """Requests that wait for an answer."""
+        with urllib.request.urlopen(f"{self.url}/__mock/stats", timeout=5) as answer:
+            return int(json.load(answer)["inflight"])
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(10)

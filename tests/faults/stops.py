@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def one_signal(bench: Bench, unbroken: str, number: signal.Signals) -> Tally:
     tally.expect(report["coverage"]["files_reviewed"] >= 5, "what was done is not in the report")
     tally.expect(f"review-agent resume {running.run_id}" in running.said, "does not say how to go on")
     tally.expect(not list(bench.state.glob("locks/*")), "the lock is left")
-    until(lambda: _in_flight(bench) == 0, 20)
+    until(lambda: bench.server.in_flight() == 0, 20)
     _resumed(bench, running, tally, unbroken)
     return _named(tally, number.name)
 
@@ -82,11 +81,6 @@ def two_signals(bench: Bench, unbroken: str, second: signal.Signals) -> Tally:
     tally.problems += crashes(running.said)
     _resumed(bench, running, tally, unbroken)
     return _named(tally, f"INT, then {second.name}")
-
-
-def _in_flight(bench: Bench) -> int:
-    with urllib.request.urlopen(f"{bench.server.url}/__mock/stats", timeout=5) as answer:
-        return int(json.load(answer)["inflight"])
 
 
 def _resumed(bench: Bench, running: Running, tally: Tally, unbroken: str) -> None:
