@@ -156,6 +156,15 @@ class Library:
         file = self.file(path)
         return file if file is not None and not self._hidden(file) else None
 
+    def apart(self) -> tuple[list[SourceFile], list[SourceFile]]:
+        """Of the files that are known so far, those that may be seen, and the others."""
+        seen: list[SourceFile] = []
+        unseen: list[SourceFile] = []
+        for file in (*self.files.values(), *filter(None, list(self._others.values()))):
+            hidden = self.hides(file.path, False) or self._hidden(file)
+            (unseen if hidden else seen).append(file)
+        return seen, unseen
+
     def file(self, path: str) -> SourceFile | None:
         """The file, hidden or not; None where there is none that is text. Only git's spelling is one."""
         if path in self.files:

@@ -10,13 +10,15 @@ from typing import Any
 from review_agent.agent.analyzer import Analyzer
 from review_agent.agent.cases import Case, Docket
 from review_agent.agent.display import inline
+from review_agent.agent.hearsay import Hearsay, Lines
 from review_agent.agent.library import Library
-from review_agent.agent.models import Analysis, Placed, ReviewUnit, ShownLine, SourceFile
+from review_agent.agent.models import Placed, ReviewUnit, ShownLine, SourceFile
 from review_agent.agent.replies import Item, Replies, Row
-from review_agent.agent.spans import span
 from review_agent.agent.tokens import estimate
 from review_agent.prompts import say
 from review_agent.tools.server import Answered
+
+_WORDS = ("title", "suggestion", "explanation")  # a model's own
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Opinions:
     docket: Docket
     library: Library
     replies: Replies
+    hearsay: Hearsay
     analyzer: Analyzer | None = None
     parallel: int = 1
     _gate: asyncio.Semaphore | None = None
@@ -55,7 +58,11 @@ class Opinions:
             return self.replies.no(
                 "analyze_failed", reason=say(self.replies.lang, "reasons", analysis.failure)
             )
-        return self._analysed(analysis, hidden=hidden, snippet="code" in given)
+        if hidden:
+            return self._told([(_sealed(at, placed), []) for at, placed in enumerate(analysis.placed, 1)])
+        path = "" if "code" in given else analysis.unit.path
+        heard = [(path, _open(placed), ()) for placed in analysis.placed]
+        return self._told(await asyncio.to_thread(self.hearsay.check, heard, _WORDS))
 
     def _named(self, arguments: dict[str, Any], case: Case | None) -> ReviewUnit | None:
         """A piece of a visible file, or of the one that a candidate is in; None where there is none."""
@@ -70,26 +77,33 @@ class Opinions:
             start, end = max(1, case.finding.start_line - 20), case.finding.end_line + 20
         return piece(file, self.library.lines(path, start, end)) if file is not None else None
 
-    def _analysed(self, analysis: Analysis, *, hidden: bool, snippet: bool) -> Answered:
-        def item(at: int, placed: Placed) -> Item:
-            said = placed.candidate
-            row: Row = {"category": str(said.category), "severity": str(said.severity)}
-            if hidden:
-                return Item(at, {"id": f"A{at}", **row, "local_only": True})
-            row |= {
-                "start_line": placed.start,
-                "end_line": placed.end,
-                "confidence": said.confidence,
-                "title": said.title,
-                "explanation": said.explanation,
-                "suggestion": said.suggestion,
-            }
-            if snippet or not placed.start:
-                return Item(at, row)
-            return Item(at, row, analysis.unit.path, span(placed.start, placed.end))
-
-        items = (item(at, placed) for at, placed in enumerate(analysis.placed, start=1))
+    def _told(self, rows: Sequence[tuple[Row, Sequence[Lines]]]) -> Answered:
+        items = (
+            Item(at, row, *(lines[0] if lines else ("", "")), tuple(lines[1:]))
+            for at, (row, lines) in enumerate(rows)
+        )
         return self.replies.list(self.replies.letter(), "findings", items)
+
+
+def _sealed(at: int, placed: Placed) -> Row:
+    """Of code that may not be seen."""
+    said = placed.candidate
+    row: Row = {"id": f"A{at}", "category": str(said.category), "severity": str(said.severity)}
+    return {**row, "local_only": True}
+
+
+def _open(placed: Placed) -> Row:
+    said = placed.candidate
+    return {
+        "category": str(said.category),
+        "severity": str(said.severity),
+        "start_line": placed.start,
+        "end_line": placed.end,
+        "confidence": said.confidence,
+        "title": said.title,
+        "explanation": said.explanation,
+        "suggestion": said.suggestion,
+    }
 
 
 def _snippet(code: str, language: str) -> ReviewUnit:

@@ -18,8 +18,9 @@ from review_agent.agent.audit import Call, arguments_digest
 from review_agent.agent.errors import EngineFault
 from review_agent.agent.failures import failure_key
 from review_agent.agent.models import CloudUsage
-from review_agent.agent.outbox import Leaving
+from review_agent.agent.outbox import Letter
 from review_agent.agent.prompt import fence
+from review_agent.agent.spans import span
 from review_agent.agent.toolbox import Toolbox
 from review_agent.prompts import load, say
 from review_agent.tools.claude import (
@@ -138,8 +139,11 @@ class Agent:
 
     async def _talk(self) -> tuple[str, str]:
         told = self.briefing
-        guidance = Leaving(told.path, "", len(told.guidance.encode("utf-8", "replace")))
-        prompt = self.toolbox.outbox.send(self._prompt(), [guidance] if told.guidance else [])
+        letter = Letter(self.toolbox.outbox)
+        prompt = letter.clean(self._prompt())
+        if told.guidance:
+            letter.cover(told.path, span(1, told.guidance.count("\n") + 1), told.guidance)
+        prompt = letter.send(prompt)
         session = Session(
             self.side,
             self.toolbox,

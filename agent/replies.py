@@ -16,12 +16,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of a list, where it stands in it, and the lines of a file that it is about ('' = of none)."""
+    """A row of a list, where it stands in it, and the lines of a file that it is about ('' = of none).
+
+    `also` are lines of other files that are in it; `redactions` were made in it before.
+    """
 
     at: int
     row: Row
     path: str = ""
     lines: str = ""
+    also: tuple[tuple[str, str], ...] = ()
+    redactions: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ class Replies:
             rows = (*rows, row)
             if item.path:
                 letter.cover(item.path, item.lines, text)
+            for path, lines in item.also:
+                letter.cover(path, lines, "")
+            letter.redactions += item.redactions
             before = letter.redactions
         return rows, None
 

@@ -17,6 +17,7 @@ from review_agent.agent.cases import Case, Docket, Notebook
 from review_agent.agent.display import inline
 from review_agent.agent.errors import CommandRefused, FileRefused, GitError, Stopped
 from review_agent.agent.findings import Context
+from review_agent.agent.hearsay import Hearsay
 from review_agent.agent.library import Library
 from review_agent.agent.models import Finding, ReviewUnit
 from review_agent.agent.opinions import Opinions
@@ -54,8 +55,9 @@ class Toolbox:
     def __post_init__(self) -> None:
         self._replies = replies = Replies(self.lang, self.outbox)
         self._docket = docket = Docket(self.cases, self.notebook)
-        views = Views(docket, self.library, self.units, self.route, replies)
-        opinions = Opinions(docket, self.library, replies, self.analyzer, self.parallel)
+        hearsay = Hearsay(self.library, self.lang, bool(self.outbox.host))
+        views = Views(docket, self.library, self.units, self.route, replies, hearsay)
+        opinions = Opinions(docket, self.library, replies, hearsay, self.analyzer, self.parallel)
         self._statements = Statements(docket, self.contexts, replies, self.on_found)
         self._tools: dict[str, Callable[[dict[str, Any]], Did]] = {
             "list_units": views.list_units,

@@ -10,6 +10,7 @@ from typing import Any
 
 from review_agent.agent.cases import CONFIRM, REFUTE, Case, Docket
 from review_agent.agent.display import inline
+from review_agent.agent.hearsay import Hearsay
 from review_agent.agent.library import Library
 from review_agent.agent.models import Finding, ReviewUnit
 from review_agent.agent.outbox import Letter, dump, readable
@@ -23,6 +24,8 @@ _LINE_CHARACTERS = 400
 _LOOKED_AT = 4000  # characters of a line that are masked, and searched
 _MOST_LINES = 300
 _MOST_HITS = 60
+_MOST_CASES = 40
+_SAID = ("title", "explanation")  # of a candidate: a model's words
 _QUOTED_LINES = 5
 _PATH_CHARACTERS = 200  # where a path is only repeated
 
@@ -34,6 +37,7 @@ class Views:
     units: Mapping[str, Sequence[ReviewUnit]]
     route: Callable[[ReviewUnit], str]
     replies: Replies
+    hearsay: Hearsay
 
     async def list_units(self, arguments: dict[str, Any]) -> Answered:
         visible = await asyncio.to_thread(self._visible_units)
@@ -60,41 +64,59 @@ class Views:
         every = (unit for units in self.units.values() for unit in units)
         return [unit for unit in every if self.library.visible(unit.path) is not None]
 
-    def get_candidates(self, arguments: dict[str, Any]) -> Answered:
+    async def get_candidates(self, arguments: dict[str, Any]) -> Answered:
         """`start` counts all candidates, so that judging some between two pages moves nothing."""
         judged = self.docket.notebook.judged
         every = arguments.get("status") == "all"
-
-        def wanted(case: Case) -> bool:
-            return every or not case.judgeable or case.key not in judged
-
         start = int(arguments.get("start", 0))
-        letter = self.replies.letter()
-        cases = enumerate(self.docket.cases[start:], start)
-        items = (self._item(at, case, letter) for at, case in cases if wanted(case))
-        total = sum(map(wanted, self.docket.cases))
-        return self.replies.page(letter, "candidates", items, total=total)
+        wanted = [
+            (at, case)
+            for at, case in enumerate(self.docket.cases)
+            if every or not case.judgeable or case.key not in judged
+        ]
+        coming = [(at, case) for at, case in wanted if at >= start]
+        beyond = coming[_MOST_CASES][0] if len(coming) > _MOST_CASES else None
+        items = await self._items(coming[:_MOST_CASES])
+        return self.replies.page(self.replies.letter(), "candidates", items, beyond=beyond, total=len(wanted))
 
-    def _item(self, at: int, case: Case, letter: Letter) -> Item:
+    async def _items(self, cases: Sequence[tuple[int, Case]]) -> list[Item]:
+        """Rows of candidates, with all the code that is in them: a model's words may repeat some."""
+        letters = [self.replies.letter() for _ in cases]
+        rows = [self._row(case, letter) for (_, case), letter in zip(cases, letters, strict=True)]
+        heard = [
+            (case.finding.path, row, [number for number, _ in self._quoted(case.finding)])
+            for (_, case), row in zip(cases, rows, strict=True)
+            if case.visible
+        ]
+        checked = iter(await asyncio.to_thread(self.hearsay.check, heard, _SAID))
+        items: list[Item] = []
+        for (at, case), row, letter in zip(cases, rows, letters, strict=True):
+            if not case.visible:
+                items.append(Item(at, row))
+                continue
+            goes, lines = next(checked)
+            (path, own), *also = lines or [(case.finding.path, "")]
+            items.append(Item(at, goes, path, own, tuple(also), letter.redactions))
+        return items
+
+    def _row(self, case: Case, letter: Letter) -> Row:
         finding = case.finding
         row: Row = {"id": case.id, "category": str(finding.category), "severity": str(finding.severity)}
         if not case.visible:
-            return Item(at, row | {"local_only": True})
+            return row | {"local_only": True}
         judgement = self.docket.notebook.judged.get(case.key)
         status = {CONFIRM: "confirmed", REFUTE: "refuted"}.get(judgement.verdict if judgement else "", "open")
-        quoted = self._quoted(finding)
-        row |= {
+        return row | {
             "path": finding.path,
             "start_line": finding.start_line,
             "end_line": finding.end_line,
             "confidence": finding.confidence,
             "title": letter.clean(finding.title)[:200],
             "explanation": letter.clean(finding.message)[:800],
-            "quote": "\n".join(_masked(letter, [text for _, text in quoted])),
+            "quote": "\n".join(_masked(letter, [text for _, text in self._quoted(finding)])),
             "status": status if case.judgeable else "fact",
             "local_only": False,
         }
-        return Item(at, row, finding.path, of_lines(number for number, _ in quoted))
 
     def _quoted(self, finding: Finding) -> list[tuple[int, str]]:
         if finding.start_line <= 0:
