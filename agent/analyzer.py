@@ -87,6 +87,7 @@ class Analyzer:
     on_sent: Callable[[Sent], None] = lambda _: None
     on_fault: Callable[[EngineError], None] = lambda _: None
     on_unit: Callable[[Analysis], None] = lambda _: None  # what is known of a unit while its request goes on
+    names: Callable[[ReviewUnit], Sequence[str]] = lambda unit: (unit.path,)  # for `Placed.beside`
     health: Health = field(default_factory=Health)
     cloud: bool = False
 
@@ -258,10 +259,12 @@ class Analyzer:
             candidate = replace(candidate, path=meant.pop() if len(meant) == 1 else "")
         anchor = place(candidate, units)
         if anchor is not None:
-            return anchor.unit, Placed(replace(candidate, path=anchor.unit.path), anchor.start, anchor.end)
-        home = next((unit for unit in units if unit.path == candidate.path), units[0])
-        reason = "quote_ambiguous" if candidate.quote and not candidate.path else "quote_not_shown"
-        return home, Placed(replace(candidate, path=home.path), 0, 0, reason)
+            home, start, end, reason = anchor.unit, anchor.start, anchor.end, ""
+        else:
+            home, start, end = next((unit for unit in units if unit.path == candidate.path), units[0]), 0, 0
+            reason = "quote_ambiguous" if candidate.quote and not candidate.path else "quote_not_shown"
+        beside = {name for unit in units if unit.path != home.path for name in self.names(unit)}
+        return home, Placed(replace(candidate, path=home.path), start, end, reason, tuple(sorted(beside)))
 
 
 class _Tries:

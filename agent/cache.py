@@ -58,7 +58,7 @@ def _shift(placed: Placed, by: int, path: str) -> Placed:
     candidate: Candidate = replace(placed.candidate, path=path)
     if placed.start == 0:
         return replace(placed, candidate=candidate)
-    return Placed(candidate, placed.start + by, placed.end + by, placed.reason)
+    return replace(placed, candidate=candidate, start=placed.start + by, end=placed.end + by)
 
 
 def _fits(placed: Sequence[Placed], unit: ReviewUnit) -> bool:

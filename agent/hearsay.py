@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from review_agent.agent.library import Library
+from review_agent.agent.models import Finding
+from review_agent.agent.provenance import Words, words_of
 from review_agent.agent.quoting import repeated
 from review_agent.agent.replies import Row
 from review_agent.agent.spans import of_lines
@@ -16,11 +18,18 @@ Lines = tuple[str, str]  # a path, and lines of that file as in "3-9,12"
 
 @dataclass(frozen=True)
 class Hearsay:
-    """`leaves` False = nothing leaves this machine: then all may be said, and nothing is written down."""
+    """`foreign`: words that were written with code before the model that may not be seen.
+
+    `leaves` False = nothing leaves this machine: then all may be said, and nothing is written down.
+    """
 
     library: Library
     lang: str
     leaves: bool = True
+    foreign: frozenset[Words] = frozenset()
+
+    def withheld(self, finding: Finding) -> bool:
+        return self.leaves and words_of(finding) in self.foreign
 
     def check(
         self, rows: Sequence[tuple[str, Row, Iterable[int]]], fields: Sequence[str]

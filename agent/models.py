@@ -251,12 +251,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A candidate with its real lines; `start` 0 = unanchored, `reason` (a key of `[reasons]`) says why."""
+    """A candidate with its real lines; `start` 0 = unanchored, `reason` (a key of `[reasons]`) says why.
+
+    `beside` are the other files that stood in the request, by `provenance.name_in`; None = not known.
+    """
 
     candidate: Candidate
     start: int
     end: int
     reason: str = ""
+    beside: tuple[str, ...] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from review_agent.agent.models import (
 from review_agent.agent.plan import pack
 from review_agent.agent.planner import Plan
 from review_agent.agent.progress import Progress
+from review_agent.agent.provenance import name_in, place_of
 from review_agent.agent.router import upgraded
 from review_agent.agent.schedule import Gauge, Request, run_requests
 from review_agent.agent.settings import Settings
@@ -88,6 +89,7 @@ class Review:
     _checked: list[tuple[Finding, str]] | None = None
     _verified: Verified | None = None
     _said: set[str] = field(default_factory=set)
+    _place: str = ""
 
     def __post_init__(self) -> None:
         self.analyses.update(self.plan.cached)
@@ -262,7 +264,15 @@ class Review:
         analyzer.on_fault = self._complain
         if of_plan:
             analyzer.on_unit = self._keep
+            analyzer.names = self._names
         return analyzer
+
+    def _names(self, unit: ReviewUnit) -> list[str]:
+        """Those of a unit's file, for the provenance of what is said beside it."""
+        if not self._place:
+            self._place = place_of(self.target)
+        old = self.plan.contexts[unit.path].file.old_path
+        return [name_in(self._place, path) for path in (unit.path, old) if path]
 
     def _asking(self, analyzer: Analyzer) -> Analyze:
         """How units are asked for: beside other runs on the same store, unless this one starts afresh."""

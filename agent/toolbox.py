@@ -23,6 +23,7 @@ from review_agent.agent.models import Finding, ReviewUnit
 from review_agent.agent.opinions import Opinions
 from review_agent.agent.outbox import Outbox
 from review_agent.agent.policy import refusal as command_refusal
+from review_agent.agent.provenance import Words
 from review_agent.agent.replies import ROOM, Replies
 from review_agent.agent.statements import Statements
 from review_agent.agent.views import Views
@@ -51,11 +52,12 @@ class Toolbox:
     on_found: Callable[[Finding], None] = lambda _: None
     parallel: int = 1
     on_broken: Callable[[str, Exception], None] = lambda _tool, _why: None  # a tool that failed, by our fault
+    foreign: frozenset[Words] = frozenset()
 
     def __post_init__(self) -> None:
         self._replies = replies = Replies(self.lang, self.outbox)
         self._docket = docket = Docket(self.cases, self.notebook)
-        hearsay = Hearsay(self.library, self.lang, bool(self.outbox.host))
+        hearsay = Hearsay(self.library, self.lang, bool(self.outbox.host), self.foreign)
         views = Views(docket, self.library, self.units, self.route, replies, hearsay)
         opinions = Opinions(docket, self.library, replies, hearsay, self.analyzer, self.parallel)
         self._statements = Statements(docket, self.contexts, replies, self.on_found)

@@ -31,6 +31,7 @@ from review_agent.agent.orchestrator import Bounds as AgentBounds
 from review_agent.agent.outbox import Outbox
 from review_agent.agent.planner import Plan
 from review_agent.agent.policy import command_runner, file_gate
+from review_agent.agent.provenance import Words, foreign_words, place_of
 from review_agent.agent.router import Policy, upgraded
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
@@ -38,7 +39,9 @@ from review_agent.agent.toolbox import Toolbox
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 from review_agent.tools.claude import Side
+from review_agent.tools.evidence import is_config
 from review_agent.tools.git import Bounds, Repository
+from review_agent.tools.secrets import find_secrets
 from review_agent.tools.server import TOOLS
 from review_agent.tools.shell_run import CommandRunner
 
@@ -251,11 +254,43 @@ def _toolbox(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: 
             scene.keep_egress,
         ),
         offered=offered(scene),
-        analyzer=scene.analyzer,
+        analyzer=_unguided(scene),
         runner=_runner(scene, library) if scene.settings.allow_commands and not leaves else None,
         on_found=scene.on_found,
         parallel=scene.settings.concurrency or 1,
+        foreign=_foreign(scene, library) if leaves else frozenset(),
     )
+
+
+def _guidance_hidden(scene: Scene) -> bool:
+    """Whether the local model is shown guidance that the agent must not see."""
+    asker = scene.plan.asker
+    if not scene.leaves or not asker.guidance or asker.brief:
+        return False
+    secret = bool(find_secrets(asker.guidance.split("\n"), config=is_config(asker.guidance_path)))
+    return bool(scene.hides(asker.guidance_path, secret))
+
+
+def _unguided(scene: Scene) -> Analyzer | None:
+    """The local model for the agent's questions: without guidance that it could repeat and must not."""
+    analyzer = scene.analyzer
+    if analyzer is None or not _guidance_hidden(scene):
+        return analyzer
+    return replace(analyzer, asker=replace(analyzer.asker, guidance=""))
+
+
+def _foreign(scene: Scene, library: Library) -> frozenset[Words]:
+    guidance, plan = _guidance_hidden(scene), scene.plan
+
+    def visible(path: str) -> bool:
+        gone = not scene.hides(path, False) and library.file(path) is None
+        return gone or library.visible(path) is not None
+
+    def guided(analysis: Analysis) -> bool:
+        return guidance and not plan.to_cloud(analysis.unit)
+
+    shown = [one for one in scene.analyses.values() if library.visible(one.unit.path) is not None]
+    return foreign_words(shown, plan.contexts, place_of(scene.target), visible, guided)
 
 
 def offered(scene: Scene) -> frozenset[str]:

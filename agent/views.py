@@ -106,7 +106,7 @@ class Views:
             return row | {"local_only": True}
         judgement = self.docket.notebook.judged.get(case.key)
         status = {CONFIRM: "confirmed", REFUTE: "refuted"}.get(judgement.verdict if judgement else "", "open")
-        return row | {
+        row |= {
             "path": finding.path,
             "start_line": finding.start_line,
             "end_line": finding.end_line,
@@ -117,6 +117,8 @@ class Views:
             "status": status if case.judgeable else "fact",
             "local_only": False,
         }
+        withheld = self.hearsay.withheld(finding)
+        return self.hearsay.silenced(row, _SAID) if withheld else row
 
     def _quoted(self, finding: Finding) -> list[tuple[int, str]]:
         if finding.start_line <= 0:
