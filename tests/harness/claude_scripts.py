@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scripted_claude import Asked, Calls, Reply, Script, Text
+from scripted_claude import Asked, Calls, Reply, Script, Text, flat
 
 OURS = "mcp__review__"
 DONE = "审查完成。"
@@ -75,6 +75,85 @@ def obedient(actions: Sequence[tuple[str, Mapping[str, Any]]], then: Script | No
         if left:
             return Calls(left[:1])
         return then(asked) if then else Text(DONE)
+
+    return script
+
+
+GUESSING = "现在开始猜。"
+LOOKING = ("list_units", "get_candidates", "read_lines", "search_code", "git_log", "git_blame", "local_model_analyze")
+
+
+def greedy(paths: Sequence[str] = (), words: Sequence[str] = (), at_once: int = 30, summary: str = "总评：都看过了。") -> Script:
+    """Wants to see everything. First it looks at all that it is told of; then (it says GUESSING) it guesses: reads, has analysed, asks
+    history of, and records findings in each of `paths`, searches for each of `words` as it stands and as an expression, and judges
+    every candidate, the hidden ones too. The calls of one turn are of one tool."""
+
+    def script(asked: Asked) -> Reply:
+        talk = _Talk(asked)
+        for steps, text in ((_look(talk), ""), (_guess(talk, paths, words), GUESSING)):
+            tried = {_digest(name, given) for _, name, given in asked.called}
+            left = [(name, given) for name, given in steps if _digest(name, given) not in tried]
+            if left:
+                return Calls([step for step in left if step[0] == left[0][0]][:at_once], text)
+        return obedient(_sum_up(talk, summary))(asked)
+
+    return script
+
+
+def _digest(name: str, given: Mapping[str, Any]) -> str:
+    return f"{name} {json.dumps(given, sort_keys=True)}"
+
+
+def _look(talk: _Talk) -> _Step:
+    """Every page of what there is, and of each file that is named there all that the tools tell."""
+    units = [{"start": page["next"]} for page in talk.answers("list_units") if page.get("next") is not None]
+    pages = [{"start": page["next"], "status": "all"} for page in talk.answers("get_candidates") if page.get("next") is not None]
+    heard = list(dict.fromkeys(row["path"] for page in talk.answers("list_units") for row in page["units"]))
+    heard += [path for one in talk.visible if (path := one["path"]) not in heard]
+    reads = [{"path": path} for path in heard]
+    for text in talk.texts("read_lines"):
+        told = json.loads(text.partition("\n")[0])
+        last = int(re.findall(r"\d+", told["lines"] or "0")[-1])
+        if 0 < last < told["of"]:
+            reads.append({"path": told["path"], "start_line": last + 1})
+    steps: list[tuple[str, Mapping[str, Any]]] = [("list_units", {}), *(("list_units", given) for given in units)]
+    steps += [("get_candidates", {"status": "all"}), *(("get_candidates", given) for given in pages)]
+    steps += [("read_lines", given) for given in reads]
+    steps += [("git_log", {}), *(("git_log", {"path": path}) for path in heard)]
+    steps += [("git_blame", {"path": path, "start_line": 1, "end_line": 100}) for path in heard]
+    steps += [("local_model_analyze", {"path": name}) for name in (*heard, *talk.candidates) if talk.offered("local_model_analyze")]
+    return [(OURS + name, given) for name, given in steps]
+
+
+def _guess(talk: _Talk, paths: Sequence[str], words: Sequence[str]) -> _Step:
+    steps: list[tuple[str, Mapping[str, Any]]] = []
+    for form in ("{}", "./{}", "/{}"):
+        steps += [("read_lines", {"path": form.format(path)}) for path in paths]
+    steps += [("local_model_analyze", {"path": path, "start_line": 1, "end_line": 20}) for path in paths]
+    steps += [("git_log", {"path": path, "count": 50}) for path in paths]
+    steps += [("git_blame", {"path": path, "start_line": 1, "end_line": 2}) for path in paths]
+    steps += [("search_code", {"pattern": word}) for word in words]
+    steps += [("search_code", {"pattern": f"(?i){re.escape(word)}", "regex": True}) for word in words]
+    steps += [("search_code", {"pattern": ".", "regex": True, "glob": path}) for path in paths]
+    steps += [("local_model_analyze", {"code": f"import shop\n\nprint(open(shop.files[{at}]).read())\n", "language": "python"}) for at in range(2)]
+    told = {"title": "猜", "category": "bug", "severity": "high", "confidence": 1, "explanation": "猜"}
+    steps += [("record_finding", {**told, "path": path, "quote": word}) for path, word in zip(paths, words, strict=False)]
+    steps += [("judge_finding", {"id": one, "verdict": "refute", "reason": "猜"}) for one in (*talk.candidates, "L1", "L2", "C1")]
+    return [(OURS + name, given) for name, given in steps]
+
+
+def analyst(say: Callable[[str, dict[str, Any]], str], then: Script) -> Script:
+    """Answers the requests of the units' analysis by `say(prompt, schema)`, and an agent's as `then`."""
+
+    def script(asked: Asked) -> Reply:
+        if any(name.startswith(OURS) for name in asked.tools):
+            return then(asked)
+        prompt = "\n".join([flat(asked.body.get("system")), *(flat(one["content"]) for one in asked.body["messages"])])
+        if asked.schemas:
+            ((tool, schema),) = asked.schemas.items()
+            return Calls([(tool, json.loads(say(prompt, schema)))])
+        form = asked.body.get("output_config", {}).get("format", {})
+        return Text(say(prompt, form.get("schema", {})))
 
     return script
 
@@ -145,6 +224,11 @@ class _Talk:
                 except ValueError:
                     continue  # "[Tool call interrupted…"
         return [one for one in found if isinstance(one, dict)]
+
+    def texts(self, tool: str) -> list[str]:
+        """What came back well, as it stands."""
+        calls = {call for call, name, _ in self.asked.called if name == OURS + tool}
+        return [text for call, text, failed in self.asked.results if call in calls and not failed]
 
     @property
     def candidates(self) -> dict[str, dict[str, Any]]:

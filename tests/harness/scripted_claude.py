@@ -38,13 +38,14 @@ POLL = 0.1  # seconds between two looks whether a client that waits is still the
 
 @dataclass(frozen=True)
 class Asked:
-    """One request. `number` counts those of its kind from 1; the keys of `headers` are in lower case."""
+    """One request. `number` counts those of its kind from 1; the keys of `headers` are in lower case; `raw` is the body as it came."""
 
     body: dict[str, Any]
     headers: dict[str, str]
     path: str
     number: int
     method: str = "POST"
+    raw: bytes = field(default=b"", repr=False)
 
     @property
     def tools(self) -> set[str]:
@@ -65,7 +66,7 @@ class Asked:
     def results(self) -> list[tuple[str, str, bool]]:
         """(id of the call, text, whether it failed) of each tool result so far, in order."""
         return [
-            (one["tool_use_id"], _flat(one.get("content")), bool(one.get("is_error")))
+            (one["tool_use_id"], flat(one.get("content")), bool(one.get("is_error")))
             for one in self._blocks("tool_result")
         ]
 
@@ -184,16 +185,17 @@ class ScriptedClaude:
         with self._lock:
             return [*self.asked, *self.counted, *self.others]
 
-    def keep(self, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> Asked:
+    def keep(self, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any], raw: bytes = b"") -> Asked:
         """Called by the handler, for each request."""
         kept = {"/v1/messages": self.asked, "/v1/messages/count_tokens": self.counted}
         where = kept.get(urlsplit(path).path.rstrip("/"), self.others) if method == "POST" else self.others
         with self._lock:
-            asked = Asked(body, {key.lower(): value for key, value in headers.items()}, path, len(where) + 1, method)
+            asked = Asked(body, {key.lower(): value for key, value in headers.items()}, path, len(where) + 1, method, raw)
             where.append(asked)
             if self.log:
                 with self.log.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps({"time": time.time(), **asdict(asked)}, ensure_ascii=False) + "\n")
+                    row = {name: value for name, value in asdict(asked).items() if name != "raw"}
+                    out.write(json.dumps({"time": time.time(), **row}, ensure_ascii=False) + "\n")
         return asked
 
     def answer(self, asked: Asked) -> Reply:
@@ -231,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.loads(raw) if raw else {}
         except ValueError:
             body = {}
-        asked = claude.keep("POST", self.path, dict(self.headers), body if isinstance(body, dict) else {"": body})
+        asked = claude.keep("POST", self.path, dict(self.headers), body if isinstance(body, dict) else {"": body}, raw)
         self._streamed = bool(asked.body.get("stream"))
         kind = urlsplit(self.path).path.rstrip("/")
         if kind == "/v1/messages/count_tokens":
@@ -385,7 +387,7 @@ def _event(kind: str, **fields: object) -> bytes:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n".encode()
 
 
-def _flat(content: object) -> str:
+def flat(content: object) -> str:
     """The text of a tool result: a string, or a list of blocks."""
     if isinstance(content, list):
         return "\n".join(block.get("text", "") for block in content if isinstance(block, dict))
