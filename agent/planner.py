@@ -240,8 +240,9 @@ def _learn(masker: Masker, files: Sequence[SourceFile]) -> set[str]:
         texts = [file.lines]
         for hunk in file.hunks:  # what was taken out is shown, too
             for removed in hunk.removed:
-                texts.append(tuple(line.decode(errors="replace") for line in removed.lines))
-        if any([masker.learn(text, config=is_config(file.path)) for text in texts]):
+                texts.append(tuple(line.decode(file.encoding, "replace") for line in removed.lines))
+        config = any(is_config(name) for name in (file.path, file.old_path) if name)  # as `router.has_secret`
+        if any([masker.learn(text, config=config) for text in texts]):
             found.add(file.path)
     return found
 
