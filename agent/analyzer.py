@@ -188,15 +188,17 @@ class Analyzer:
 
     def _request(self, units: Sequence[ReviewUnit], error: str) -> tuple[ChatRequest, Sent]:
         system, user = self.asker.system(), self.asker.user(units, error)
-        redactions = 0
+        redactions, named = 0, units
         if self.leaves:
             user, redactions = self.redact(user)
             system, more = self.redact(system)
             redactions += more
+            if any(self.redact(alias(unit.path))[1] for unit in units):
+                named = ()  # the schema would list the names as they are
         request = ChatRequest(
             model=self.model,
             messages=(Message("system", system), Message("user", user)),
-            schema=self.asker.schema(units),
+            schema=self.asker.schema(named),
             num_ctx=self.budget.context,
             max_answer=self.budget.answer,
             prompt_estimate=estimate(system) + estimate(user),

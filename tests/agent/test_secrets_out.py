@@ -103,6 +103,15 @@ async def test_guidance_is_masked_too() -> None:
     assert found(request.messages[0].content) == []
 
 
+async def test_the_name_of_a_file_is_masked_too() -> None:
+    """In the prompt, and in the schema of the answer, which lists the names."""
+    backend = Scripted([answer()], endpoint=LAN)
+    await reviewed(backend, plan_of(replace(PLAIN, path=f"src/{TOKEN}.py"), replace(PLAIN, path="src/b.py")))
+    (request,) = backend.requests
+    assert "<secret:github-token>" in request.messages[-1].content
+    assert TOKEN not in request.messages[-1].content + str(request.schema)
+
+
 async def test_this_machine_is_sent_the_code_as_it_is() -> None:
     backend = Scripted([answer()])
     await reviewed(backend, plan_of(*LEAKY))
