@@ -265,7 +265,7 @@ class Analyzer:
         else:
             home, start, end = next((unit for unit in units if unit.path == candidate.path), units[0]), 0, 0
             reason = "quote_ambiguous" if candidate.quote and not candidate.path else "quote_not_shown"
-        beside = {name for unit in units if unit.path != home.path for name in self.names(unit)}
+        beside = {name for unit in units if unit is not home for name in self.names(unit)}
         return home, Placed(replace(candidate, path=home.path), start, end, reason, tuple(sorted(beside)))
 
 

@@ -253,7 +253,7 @@ class Answer:
 class Placed:
     """A candidate with its real lines; `start` 0 = unanchored, `reason` (a key of `[reasons]`) says why.
 
-    `beside` are the other files that stood in the request, by `provenance.name_in`; None = not known.
+    `beside` are the files of the other units in the request, by `provenance.name_in`; None = not known.
     """
 
     candidate: Candidate
