@@ -17,8 +17,9 @@ from typing import Any
 import mock_llm
 import planted
 import pytest
-from claude_scripts import GUESSING, LOOKING, OURS, analyst, greedy
+from claude_scripts import GUESSING, LOOKING, OURS, analyst, greedy, reviewer
 from driver import Cli, Server, launch
+from gitrepo import make_repo
 from planted import Planted, plant
 from scripted_claude import Asked, ScriptedClaude, flat
 
@@ -26,7 +27,7 @@ from review_agent.tools.redact import mask
 
 KEY = "sk-ant-dummy-0123456789"
 LEAST = 12  # characters without blanks: a shorter line does not tell where it comes from
-SCENES = [(mode, kind) for mode in ("hybrid", "cloud") for kind in ("range", "tree")]
+SCENES = [("cloud", "range"), ("hybrid", "tree")]
 
 
 @dataclass
@@ -310,7 +311,8 @@ def test_what_the_cloud_reviews_is_in_the_ledger(seen: Seen) -> None:
     texts = ["\n".join(flat(one["content"]) for one in asked.body["messages"]) for asked in seen.units]
     sent = [shown(text) for text in texts]
     code = set().union(*(lines for lines, _ in sent))
-    guidance = {(planted.GUIDANCE, number) for number in (1, 2)}
+    # of the commit that the change begins at, else of the newest
+    guidance = {(planted.GUIDANCE, number) for number in ((1, 2) if seen.kind == "range" else (1, 2, 3))}
     rows = [row for row in seen.audit["egress"] if row["turn"] == 0]
     assert ledger(rows) == code | guidance
     every = [text + flat(asked.body.get("system")) for text, asked in zip(texts, seen.units, strict=True)]
@@ -319,9 +321,7 @@ def test_what_the_cloud_reviews_is_in_the_ledger(seen: Seen) -> None:
         assert all(line in text for text in every)
     assert sum(row["bytes"] for row in rows) <= sum(len(text.encode()) for text in every)
     if seen.mode == "cloud":
-        assert {path for path, _ in code} == {mask(path) for path in seen.planted.visible(seen.kind)} - {
-            planted.CLEANED
-        }
+        assert {path for path, _ in code} == {mask(path) for path in seen.planted.visible(seen.kind)}
 
 
 def test_the_rows_say_all_that_is_asked_of_them(seen: Seen) -> None:
@@ -363,3 +363,83 @@ def test_the_rows_of_a_killed_run_stay(tmp_path: Path, made: Planted, local: Ser
     assert told["intact"]["egress"]
     assert {turn for turn, *_ in seen.answers} == {1, 2, 3, 4, 5}
     test_each_turn_sends_the_lines_of_its_rows_and_no_others(seen)
+
+
+# --- what was said before the policy was what it is
+
+
+def test_what_was_said_in_a_run_without_a_policy_is_not_believed(tmp_path: Path, local: Server) -> None:
+    """The local model saw both files at once then. Nothing is asked again, and the agent judges by the code."""
+    repo = make_repo(tmp_path / "repo")
+    files = {
+        "src/app.py": planted.code("app", 2),
+        "src/alone.py": planted.code("alone", 1),
+        "private/keys.py": f"def {planted.WORDS[0]}(value): return value + 1\n",
+    }
+    repo.commit(files)
+    cli = Cli(tmp_path)
+    local.configure(nosy=2)  # half lines: no line of a hidden file is whole
+    try:
+        cli.json("run", repo.path, "--base-url", local.url, "--model", "mock:7b")
+        before = len(local.prompts())
+        assert "private/keys.py" in local.prompts()[-1]
+        assert "src/app.py" in local.prompts()[-1]
+        with ScriptedClaude(reviewer(analyze=False)) as claude:
+            configure(cli)
+            report = cli.json(
+                "run",
+                repo.path,
+                "--mode",
+                "hybrid",
+                "--base-url",
+                local.url,
+                "--model",
+                "mock:7b",
+                **environment(claude),
+            )
+        assert len(local.prompts()) == before
+    finally:
+        local.configure(nosy=1)
+    text = "\n".join(asked.text + asked.raw.decode() for asked in claude.asked)
+    assert planted.WORDS[0] not in text
+    rows = json.loads(next(text for _, text, _ in claude.asked[-1].results if '"candidates"' in text))[
+        "candidates"
+    ]
+    told = [row for row in rows if not row["local_only"]]
+    assert len(told) > 3
+    assert {row["title"] for row in told} == {""}
+    assert all(row["quote"] and row["explanation"] for row in told)
+    found = report["findings"]
+    assert isinstance(found, list)
+    assert planted.WORDS[0] in json.dumps(found)  # the report stays on this machine
+
+
+# --- secrets of a set that is not ours
+
+
+def test_secrets_of_the_bench_stay(tmp_path: Path, local: Server) -> None:
+    rows = _bench()
+    repo = make_repo(tmp_path / "repo")
+    secret = {f"src/{row['id']}.{row['lang']}": "".join(row["parts"]) + "\n" for row in rows}
+    repo.commit(
+        {"src/app.py": planted.code("app", 3), **secret}
+    )  # the agent is asked only where there is something to see
+    cli = Cli(tmp_path)
+    with ScriptedClaude(greedy()) as claude:
+        argv = ["run", str(repo.path), "--mode", "hybrid", "--base-url", local.url, "--model", "mock:7b"]
+        done = cli.run(*argv, timeout=120, **environment(claude))
+    assert done.returncode == 0, done.stderr.decode()
+    text = "\n".join(asked.text + asked.raw.decode() for asked in claude.asked)
+    assert len(claude.asked) > 4
+    left = [row["id"] for row in rows if max(row["parts"][1:], key=len) in text]
+    print(f"secrets of the bench in request bodies: {len(left)} of {len(rows)}: {' '.join(left)}")
+    assert len(rows) == 36
+    assert len(left) <= 4
+
+
+def _bench() -> list[dict[str, Any]]:
+    folder = os.environ.get("REVIEW_AGENT_BENCH")
+    if not folder or not (path := Path(folder) / "secrets" / "items.jsonl").exists():
+        pytest.skip("REVIEW_AGENT_BENCH has no secrets: hits are counted only where the data is")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["label"] == 1]
