@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from review_agent.agent.library import Library
-from review_agent.agent.models import Finding
+from review_agent.agent.models import Finding, SourceFile
 from review_agent.agent.provenance import Words, words_of
 from review_agent.agent.quoting import repeated
 from review_agent.agent.replies import Row
+from review_agent.agent.router import has_secret
 from review_agent.agent.spans import of_lines
 from review_agent.prompts import say
 
@@ -18,7 +19,8 @@ Lines = tuple[str, str]  # a path, and lines of that file as in "3-9,12"
 
 @dataclass(frozen=True)
 class Hearsay:
-    """`foreign`: words that were written with code before the model that may not be seen.
+    """`foreign`: words that were written with code before the model that may not be seen. `guidance` is what
+    it was shown beside any code.
 
     `leaves` False = nothing leaves this machine: then all may be said, and nothing is written down.
     """
@@ -27,6 +29,7 @@ class Hearsay:
     lang: str
     leaves: bool = True
     foreign: frozenset[Words] = frozenset()
+    guidance: SourceFile | None = None
 
     def withheld(self, finding: Finding) -> bool:
         return self.leaves and words_of(finding) in self.foreign
@@ -43,6 +46,9 @@ class Hearsay:
             return [(row, []) for _, row, _ in rows]
         texts = [(path, "\0".join(str(row[name]) for name in fields if name in row)) for path, row, _ in rows]
         seen, unseen = self.library.apart()
+        if self.guidance is not None:
+            hidden = self.library.hides(self.guidance.path, has_secret(self.guidance))
+            (unseen if hidden else seen).append(self.guidance)
         found = repeated(texts, seen, unseen)
         checked: list[tuple[Row, list[Lines]]] = []
         for (path, row, quoted), said in zip(rows, found, strict=True):

@@ -19,7 +19,7 @@ from review_agent.agent.errors import CommandRefused, FileRefused, GitError, Sto
 from review_agent.agent.findings import Context
 from review_agent.agent.hearsay import Hearsay
 from review_agent.agent.library import Library
-from review_agent.agent.models import Finding, ReviewUnit
+from review_agent.agent.models import Finding, ReviewUnit, SourceFile
 from review_agent.agent.opinions import Opinions
 from review_agent.agent.outbox import Outbox
 from review_agent.agent.policy import refusal as command_refusal
@@ -53,11 +53,12 @@ class Toolbox:
     parallel: int = 1
     on_broken: Callable[[str, Exception], None] = lambda _tool, _why: None  # a tool that failed, by our fault
     foreign: frozenset[Words] = frozenset()
+    guidance: SourceFile | None = None  # that the local model is shown
 
     def __post_init__(self) -> None:
         self._replies = replies = Replies(self.lang, self.outbox)
         self._docket = docket = Docket(self.cases, self.notebook)
-        hearsay = Hearsay(self.library, self.lang, bool(self.outbox.host), self.foreign)
+        hearsay = Hearsay(self.library, self.lang, bool(self.outbox.host), self.foreign, self.guidance)
         views = Views(docket, self.library, self.units, self.route, replies, hearsay)
         opinions = Opinions(docket, self.library, replies, hearsay, self.analyzer, self.parallel)
         self._statements = Statements(docket, self.contexts, replies, self.on_found)

@@ -17,12 +17,14 @@ from review_agent.agent.errors import GitError
 from review_agent.agent.library import Library, old_names, shelf_for
 from review_agent.agent.models import (
     Analysis,
+    Change,
     CloudUsage,
     Egress,
     Finding,
     Note,
     ReviewUnit,
     RouteKind,
+    SourceFile,
     TrustClass,
     Verdict,
 )
@@ -32,16 +34,14 @@ from review_agent.agent.outbox import Outbox
 from review_agent.agent.planner import Plan
 from review_agent.agent.policy import command_runner, file_gate
 from review_agent.agent.provenance import Words, foreign_words, place_of
-from review_agent.agent.router import Policy, upgraded
+from review_agent.agent.router import Policy, has_secret, upgraded
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
 from review_agent.agent.toolbox import Toolbox
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
 from review_agent.tools.claude import Side
-from review_agent.tools.evidence import is_config
 from review_agent.tools.git import Bounds, Repository
-from review_agent.tools.secrets import find_secrets
 from review_agent.tools.server import TOOLS
 from review_agent.tools.shell_run import CommandRunner
 
@@ -124,7 +124,7 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
         cases = make_cases(verdicts, lambda path: library.visible(path) is not None)
         notebook = Notebook(work_of(scene), scene.run_id, scene.store, _works_of_files(scene))
         carried = notebook.carry(cases)
-        toolbox = _toolbox(scene, library, cases, notebook)
+        toolbox = toolbox_of(scene, library, cases, notebook)
         if notebook.summary and not toolbox.open_cases:
             return Verified(cases, notebook, notes=(Note("agent_reused"),))
         if not any(library.visible(path) for path in scene.plan.units):
@@ -237,7 +237,7 @@ def _library(scene: Scene, closing: ExitStack) -> Library:
     return Library(files, scene.hides, shelf, repository, commit, renamed)
 
 
-def _toolbox(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: Notebook) -> Toolbox:
+def toolbox_of(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: Notebook) -> Toolbox:
     side, leaves = scene.side, scene.leaves
     return Toolbox(
         lang=scene.settings.lang,
@@ -259,16 +259,21 @@ def _toolbox(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: 
         on_found=scene.on_found,
         parallel=scene.settings.concurrency or 1,
         foreign=_foreign(scene, library) if leaves else frozenset(),
+        guidance=_guidance(scene),
     )
+
+
+def _guidance(scene: Scene) -> SourceFile | None:
+    """What the local model was shown of it, and may repeat."""
+    asker = scene.plan.asker
+    lines = tuple(asker.guidance.split("\n"))
+    return SourceFile(asker.guidance_path, "markdown", lines, "", Change.WHOLE) if asker.guidance else None
 
 
 def _guidance_hidden(scene: Scene) -> bool:
     """Whether the local model is shown guidance that the agent must not see."""
-    asker = scene.plan.asker
-    if not scene.leaves or not asker.guidance or asker.brief:
-        return False
-    secret = bool(find_secrets(asker.guidance.split("\n"), config=is_config(asker.guidance_path)))
-    return bool(scene.hides(asker.guidance_path, secret))
+    shown = _guidance(scene)
+    return shown is not None and bool(scene.hides(shown.path, has_secret(shown)))
 
 
 def _unguided(scene: Scene) -> Analyzer | None:

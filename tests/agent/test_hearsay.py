@@ -51,6 +51,15 @@ def test_the_ledger_is_told_each_line(
     assert [part.bytes > 0 for part in parts] == [True, False][: len(parts)]
 
 
+@pytest.mark.parametrize(("path", "hidden"), [("AGENTS.md", False), ("private/AGENTS.md", True)])
+def test_guidance_that_is_repeated(path: str, hidden: bool) -> None:
+    guidance = SourceFile(path, "markdown", ("Orders are", "never negative here."), "", Change.WHOLE)
+    given = row("for: never negative here.")
+    ((goes, parts),) = Hearsay(LIBRARY, "en", guidance=guidance).check([("a.py", given, [3])], SAID)
+    assert ("never" in str(goes)) is not hidden
+    assert {part.path: part.lines for part in parts} == {"a.py": "3"} | ({} if hidden else {path: "2"})
+
+
 @pytest.mark.parametrize("lang", LANGS)
 def test_the_last_gate(lang: str) -> None:
     given = row(
