@@ -258,7 +258,7 @@ class Session:
             with suppress(TimeoutError):  # so that the turn it belongs to is known first
                 async with asyncio.timeout(1):
                     await self._event(call.id).wait()
-            # In a thread: it may have to look for secrets in a file. What it raises is a denial, for us to know.
+            # In a thread: it may have to look for secrets in a file. What it raises is a denial.
             asking = asyncio.ensure_future(asyncio.to_thread(guard, call.name, call.arguments))
             await asyncio.wait({asking})
             why = say(lang, "agent_answers", "tool_broke") if asking.exception() else asking.result()

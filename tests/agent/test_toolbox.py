@@ -502,7 +502,7 @@ def test_the_local_model_is_asked_of_lines_of_a_candidate_and_of_code() -> None:
         31,
         1,
     ]
-    assert [(row.path, row.lines) for rows in asked.kept for row in rows if row.path] == [("a.py", "31")] * 2
+    assert [(row.path, row.lines) for rows in asked.kept for row in rows if row.path] == [("a.py", "")] * 2
 
 
 def test_a_failure_of_the_local_model_is_told() -> None:
