@@ -19,10 +19,8 @@ _MOST_CHARS = 500  # of a text that a model or a server chose
 
 
 def _short(text: object) -> object:
-    """What a model calls a tool may be as long as it likes, and no text at all."""
-    if not isinstance(text, str):
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()[:_MOST_CHARS]
+    """What a model calls a tool may be as long as it likes."""
+    return text[:_MOST_CHARS] if isinstance(text, str) else text
 
 
 _Text = Annotated[str, BeforeValidator(_short)]

@@ -89,8 +89,9 @@ ALTERED = {
 @pytest.mark.parametrize("ledger", LEDGERS)
 @pytest.mark.parametrize("case", ALTERED)
 @pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("again", [False, True])
 def test_a_ledger_that_was_altered_is_known_for_it(
-    store: Store, ledger: str, case: str, started: bool
+    store: Store, ledger: str, case: str, started: bool, again: bool
 ) -> None:
     sql, left = ALTERED[case]
     if started:
@@ -100,7 +101,8 @@ def test_a_ledger_that_was_altered_is_known_for_it(
     assert noted(store, ledger, "r") == (left, False)
     assert not store.check().sound
     with Store(store.path) as later:  # and it stays known, whatever is added behind
-        later.start_run("r", "/repo", "tree", "{}")
+        if again:
+            later.start_run("r", "/repo", "tree", "{}")
         note(later, ledger, "r", "four")
         found, intact = noted(later, ledger, "r")
         assert (sorted(found), intact) == (sorted([*left, "four"]), False)
@@ -108,14 +110,23 @@ def test_a_ledger_that_was_altered_is_known_for_it(
 
 @pytest.mark.parametrize("ledger", LEDGERS)
 @pytest.mark.parametrize("last", [0, 1, 2])
-def test_an_end_that_is_cut_off_with_its_head_is_known(store: Store, ledger: str, last: int) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_an_end_that_is_cut_off_with_its_head_is_known(
+    store: Store, ledger: str, last: int, again: bool
+) -> None:
     """The number in the head is lowered, too, or the head goes with the rows: neither has a seal."""
     store.start_run("r", "/repo", "tree", "{}")
     note(store, ledger, "r", "one", "two", "three")
     lower = f"UPDATE heads SET last={last}" if last else "DELETE FROM heads"
     alter(store, f"DELETE FROM {ledger} WHERE number>{last}", lower)
-    assert noted(store, ledger, "r") == (["one", "two", "three"][:last], False)
+    left = ["one", "two", "three"][:last]
+    assert noted(store, ledger, "r") == (left, False)
     assert not store.check().sound
+    with Store(store.path) as later:
+        if again:
+            later.start_run("r", "/repo", "tree", "{}")
+        note(later, ledger, "r", "four")
+        assert noted(later, ledger, "r") == ([*left, "four"], False)
 
 
 @pytest.mark.parametrize("ledger", LEDGERS)
@@ -141,6 +152,20 @@ def test_a_ledger_that_was_cut_in_use_does_not_become_whole_again(store: Store) 
     assert (store.run("r").status, store.egress("r")) == ("running", (["two"], False))
     store.finish_run("r", "finished", "report")
     assert (store.run("r").report, store.egress("r")) == ("report", (["two"], False))
+
+
+@pytest.mark.parametrize("ledger", LEDGERS)
+def test_a_ledger_that_is_lost_while_it_is_read_is_not_an_empty_one(tmp_path: Path, ledger: str) -> None:
+    path = tmp_path / "store"
+    with Store(path) as store:
+        store.start_run("r", "/repo", "tree", "{}")
+        note(store, ledger, "r", *(f"{at} " * 500 for at in range(100)))
+    data = path.read_bytes()
+    middle = len(data) // 8192 * 4096
+    path.write_bytes(data[:middle] + b"\xff" * (len(data) - middle))
+    with Store(path) as store:
+        assert noted(store, ledger, "r") == ([], False)
+        assert store.set_aside is not None
 
 
 def test_rows_that_could_not_be_noted_leave_the_head_alone(tmp_path: Path) -> None:
