@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from review_agent.agent.analyzer import Analyzer
 from review_agent.agent.audit import Call
 from review_agent.agent.cases import Case, Notebook, judged_verdicts, make_cases
 from review_agent.agent.config import REPOSITORY_FILE
-from review_agent.agent.errors import GitError
+from review_agent.agent.errors import GitError, StoreError
 from review_agent.agent.library import Library, old_names, shelf_for
 from review_agent.agent.models import (
     Analysis,
@@ -117,14 +117,25 @@ class Verified:
         return judged_verdicts(verdicts, self.cases, self.notebook)
 
 
-async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
-    """Have the agent judge what the pipeline found. Raises only what `keep_…` raise."""
+Run = Callable[[Agent], Awaitable[Outcome]]
+
+
+async def verify(scene: Scene, verdicts: Sequence[Verdict], run: Run = Agent.run) -> Verified:
+    """Have the agent judge what the pipeline found. Raises what `keep_…` and the store raise."""
     with ExitStack() as closing:
-        library = _library(scene, closing)
+        library = await asyncio.to_thread(_library, scene, closing)
+        await asyncio.to_thread(library.prepare)
         cases = make_cases(verdicts, lambda path: library.visible(path) is not None)
         notebook = Notebook(work_of(scene), scene.run_id, scene.store, _works_of_files(scene))
         carried = notebook.carry(cases)
-        toolbox = toolbox_of(scene, library, cases, notebook)
+        broken: list[tuple[str, Exception]] = []
+
+        def on_broken(tool: str, why: Exception) -> None:
+            broken.append((tool, why))
+            if isinstance(why, StoreError):  # what cannot be kept must not be asked for
+                scene.stop.set()
+
+        toolbox = toolbox_of(scene, library, cases, notebook, on_broken)
         if notebook.summary and not toolbox.open_cases:
             return Verified(cases, notebook, notes=(Note("agent_reused"),))
         if not any(library.visible(path) for path in scene.plan.units):
@@ -142,19 +153,24 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict]) -> Verified:
             on_call=scene.keep_call,
             progress=scene.progress,
         )
-        outcome = await agent.run()
+        outcome = await run(agent)
         ended: dict[str, object] = {
             "turns": outcome.usage.turns,
             "judged": len(notebook.judged),
             "found": len(notebook.found),
         }
         scene.progress("agent_end", ended)
-        verified = _verified(scene, outcome, toolbox)
+        for _, why in broken:
+            if isinstance(why, StoreError):
+                raise why
+        verified = _verified(scene, outcome, toolbox, broken)
         note = (Note("agent_carried", {"count": carried}),) if carried else ()
         return replace(verified, notes=(*verified.notes, *note))
 
 
-def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox) -> Verified:
+def _verified(
+    scene: Scene, outcome: Outcome, toolbox: Toolbox, broken: Sequence[tuple[str, Exception]]
+) -> Verified:
     left = len(toolbox.open_cases)
     local = not scene.side.cloud
     fell_back = local and outcome.why in _UNFINISHED and not outcome.tools_used
@@ -168,6 +184,8 @@ def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox) -> Verified:
             notes.append(Note("agent_detail", {"detail": scene.plan.masker.mask(outcome.detail)[:300]}))
     elif left:
         notes.append(Note("agent_left_open", {"count": left}))
+    kinds = dict.fromkeys((tool, type(why).__name__) for tool, why in broken)
+    notes += [Note("agent_tool_broke", {"tool": tool, "kind": kind}) for tool, kind in kinds]
     return Verified(
         toolbox.cases,
         toolbox.notebook,
@@ -237,7 +255,13 @@ def _library(scene: Scene, closing: ExitStack) -> Library:
     return Library(files, scene.hides, shelf, repository, commit, renamed)
 
 
-def toolbox_of(scene: Scene, library: Library, cases: tuple[Case, ...], notebook: Notebook) -> Toolbox:
+def toolbox_of(
+    scene: Scene,
+    library: Library,
+    cases: tuple[Case, ...],
+    notebook: Notebook,
+    on_broken: Callable[[str, Exception], None] = lambda _tool, _why: None,
+) -> Toolbox:
     side, leaves = scene.side, scene.leaves
     return Toolbox(
         lang=scene.settings.lang,
@@ -254,10 +278,11 @@ def toolbox_of(scene: Scene, library: Library, cases: tuple[Case, ...], notebook
             scene.keep_egress,
         ),
         offered=offered(scene),
-        analyzer=_unguided(scene),
+        analyzer=local_analyzer(scene),
         runner=_runner(scene, library) if scene.settings.allow_commands and not leaves else None,
         on_found=scene.on_found,
         parallel=scene.settings.concurrency or 1,
+        on_broken=on_broken,
         foreign=_foreign(scene, library) if leaves else frozenset(),
         guidance=_guidance(scene),
     )
@@ -276,12 +301,17 @@ def _guidance_hidden(scene: Scene) -> bool:
     return shown is not None and bool(scene.hides(shown.path, has_secret(shown)))
 
 
-def _unguided(scene: Scene) -> Analyzer | None:
-    """The local model for the agent's questions: without guidance that it could repeat and must not."""
+def local_analyzer(scene: Scene) -> Analyzer | None:
+    """The local model as the agent may ask it: it is told hidden code, so it must not be in the cloud.
+
+    What it says of a piece is not what the run knows of the unit. It is shown no guidance that it could repeat
+    and must not.
+    """
     analyzer = scene.analyzer
-    if analyzer is None or not _guidance_hidden(scene):
-        return analyzer
-    return replace(analyzer, asker=replace(analyzer.asker, guidance=""))
+    if analyzer is None or analyzer.backend.endpoint.trust is TrustClass.CLOUD:
+        return None
+    asker = replace(analyzer.asker, guidance="") if _guidance_hidden(scene) else analyzer.asker
+    return replace(analyzer, asker=asker, on_unit=lambda _: None)
 
 
 def _foreign(scene: Scene, library: Library) -> frozenset[Words]:
@@ -301,7 +331,7 @@ def _foreign(scene: Scene, library: Library) -> frozenset[Words]:
 def offered(scene: Scene) -> frozenset[str]:
     """Our tools that this agent gets: the user's choice of them, without those that cannot work here."""
     wanted = set(scene.settings.tools) or set(TOOLS)
-    usable = set(TOOLS) - ({"local_model_analyze"} if scene.analyzer is None else set())
+    usable = set(TOOLS) - ({"local_model_analyze"} if local_analyzer(scene) is None else set())
     if not scene.settings.allow_commands or scene.leaves:  # what a command prints is not held to the policy
         usable.discard("run_command")
     return frozenset(wanted & usable)
