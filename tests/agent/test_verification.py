@@ -396,7 +396,7 @@ def test_other_work_has_another_name(repository: Repo) -> None:
 
 async def test_a_large_tree_does_not_hold_up_the_loop(repo: Repo) -> None:
     """What is slow here is to look for secrets: a second, in all."""
-    line = "password_key_token = read(password, key, token)\n" * 40
+    line = "password_key_token = read(password, key, token)\n" * 100
     asked = scene(repo)
     files = tuple(
         SourceFile(f"f{n}.py", "python", tuple(line.split("\n")), "", Change.WHOLE) for n in range(400)
@@ -415,5 +415,7 @@ async def test_a_large_tree_does_not_hold_up_the_loop(repo: Repo) -> None:
     started = time.monotonic()
     await verify(asked, (), acting())
     took = time.monotonic() - started
+    await asyncio.sleep(0.05)  # so that the last beat is heard
     beating.cancel()
-    assert worst < max(0.3, took / 3)
+    assert took > 1
+    assert worst < took / 2
