@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import agents
 import crowd
 import damage
 import disk
@@ -29,6 +30,7 @@ from review_agent.checkpoints.faultpoint import POINTS
 
 POINTS_HERE = tuple(point for point in POINTS if point not in ELSEWHERE)
 SIZES = list(range(disk.STEP, disk.MOST + 1, disk.STEP))
+AGENT_KILLS = 20  # each costs the start of two programs
 Pair = list[tuple[Bench, str, float]]
 
 
@@ -124,6 +126,13 @@ def _stops(bench: Bench, report: str, label: str) -> Tally:
     return tally
 
 
+def agent(folder: Path, kills: int) -> Tally:
+    with agents.agent_benches(folder) as (benches, unbroken, seconds):
+        tally = agents.at_points(benches, unbroken, first=True)
+        tally.add(agents.at_random(benches, unbroken, min(kills, AGENT_KILLS), seconds))
+    return tally
+
+
 PARTS: dict[str, tuple[str, Callable[[Path, int], Tally]]] = {
     "points": ("每个故障点 kill -9（首次与中途各一次）", kill_points),
     "kills": ("随机时刻 kill -9", kill_moments),
@@ -134,17 +143,23 @@ PARTS: dict[str, tuple[str, Callable[[Path, int], Tally]]] = {
     "bytes": ("翻转文件头、页首、随机字节，改每张表的一行", bytes_flipped),
     "commands": ("命令行遇到损坏的、外来的记录", command_line),
     "stops": ("信号、服务器被杀、运行锁", stopped),
+    "agent": ("智能体复核时 kill -9：写入点与随机时刻", agent),
+    "failures": ("智能体接口的每种故障，之后 resume", lambda folder, _: agents.endings(folder)),
 }
 
 
 WORDS = {
     "acknowledged": "确认过的单元",
+    "agent requests": "智能体请求",
     "asked again": "重复请求",
     "asked again after the kill": "被杀时在途、重新请求的单元",
     "at a point": "死于故障点",
     "found again": "找回的结果",
     "header bytes": "文件头字节",
     "kills": "kill -9",
+    "judgements": "判定",
+    "killed with judgements": "死时已有判定",
+    "killed without judgements": "死时尚无判定",
     "killed with all stored": "死时已全部保存",
     "killed with none stored": "死时尚无保存",
     "killed with some stored": "死时保存了一部分",

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-sys.path[:0] = [str(FOLDER.parent), str(FOLDER.parent / "cli")]  # for `all_faults.py`, which is no test
+# for `all_faults.py`, which is no test
+sys.path[:0] = [str(FOLDER.parent / name) for name in (".", "cli", "harness")]
 
 from driver import Cli, Server, launch, steady  # noqa: E402
 
