@@ -109,7 +109,13 @@ def planned(loaded: Loaded) -> tuple[Note, ...]:
         for key in KEYS
         if key.name in PLANNED and getattr(loaded.settings, key.name) != key.default
     )
-    return (*notes, Note("commands_unused")) if loaded.settings.allow_commands else notes
+    return (*notes, Note("commands_unused")) if _runs_nothing(loaded.settings) else notes
+
+
+def _runs_nothing(settings: Settings) -> bool:
+    """Whether commands are allowed, but no agent will run any. What the cloud asks for is not run."""
+    local = settings.mode in ("auto", "local") and settings.backend != "anthropic"
+    return settings.allow_commands and not (local and settings.orchestrator == "agent")
 
 
 def read_config_text(path: Path) -> str:

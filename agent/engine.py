@@ -12,6 +12,7 @@ from review_agent.agent.cloud import CloudSide, cloud_side, effective_mode
 from review_agent.agent.errors import EndpointRefused, EngineError, ModelMissing, ModelUnavailable
 from review_agent.agent.models import EngineInfo, Note, TrustClass
 from review_agent.agent.settings import DEFAULTS, Settings
+from review_agent.agent.sides import named_endpoint
 from review_agent.agent.wording import sentence
 from review_agent.tools import endpoints
 from review_agent.tools.backends import CLOUD_CONTEXT, Backend, ModelInfo
@@ -68,6 +69,8 @@ def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
     mode = effective_mode(settings)
     if mode != "local":
         cloud_side(settings, environ)
+    else:
+        named_endpoint(settings)
     if mode == "cloud":
         return
     try:
@@ -93,7 +96,8 @@ def confine(settings: Settings, environ: Mapping[str, str]) -> None:
     elsewhere = _is_embedded(settings) or settings.backend == "anthropic"
     local = () if elsewhere else (_named(settings, environ),)
     if effective_mode(settings) == "local":
-        endpoints.confine(local)
+        agent = named_endpoint(settings)
+        endpoints.confine(local if agent is None else (*local, agent))
         return
     side = cloud_side(settings, environ)
     endpoints.confine(local, side.endpoint, peer_of(side.proxy) if side.proxy else None)
@@ -145,7 +149,7 @@ async def _open_local(settings: Settings, environ: Mapping[str, str]) -> Engine:
 
 async def _served(settings: Settings, environ: Mapping[str, str]) -> Engine:
     """An engine behind HTTP."""
-    backend = await _backend(settings, environ)
+    backend = await reach(settings, environ)
     try:
         model, notes = await _model(backend, settings.model)
     except BaseException:
@@ -249,7 +253,8 @@ def _endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
     return endpoint
 
 
-async def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
+async def reach(settings: Settings, environ: Mapping[str, str]) -> Backend:
+    """The server that the settings name, by the protocol that it speaks; close it. Raises EngineError."""
     endpoint = _endpoint(settings, environ)
     if settings.backend == "openai":
         return _openai(endpoint, settings, environ)

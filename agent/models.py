@@ -344,6 +344,11 @@ class CloudUsage:
     turns: int = 0
     cost: float | None = None
 
+    @property
+    def read_tokens(self) -> int:
+        """All that was read, wherever it came from."""
+        return self.prompt_tokens + self.cache_read_tokens + self.cache_write_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
@@ -20,6 +21,7 @@ from review_agent.agent.failures import failure_key
 from review_agent.agent.models import CloudUsage
 from review_agent.agent.outbox import Letter
 from review_agent.agent.prompt import fence
+from review_agent.agent.room import Room, opening
 from review_agent.agent.spans import span
 from review_agent.agent.toolbox import Toolbox
 from review_agent.prompts import load, say
@@ -46,13 +48,17 @@ Decision = Literal["allowed", "denied", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`deadline` is a time of `time.monotonic()`. Tokens: 0 = no limit."""
+    """`deadline` is a time of `time.monotonic()`. Tokens: 0 = no limit.
+
+    With `room`, an answer is held to its size, and the session ends before the conversation outgrows it.
+    """
 
     turns: int
     tokens: int = 0
     deadline: float = 0.0
     idle: int = 120
     interval: int = 10
+    room: Room | None = None  # None = the endpoint's own affair
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +145,14 @@ class Agent:
 
     async def _talk(self) -> tuple[str, str]:
         told = self.briefing
+        prompt, system, room = self._prompt(), system_prompt(self.lang, self.addition), self.bounds.room
+        if room is not None:
+            room.used = opening(system, sorted(self.toolbox.offered), self.lang)
+            room.add(prompt)
+            if room.cramped:
+                return "agent_context_small", ""
         letter = Letter(self.toolbox.outbox)
-        prompt = letter.clean(self._prompt())
+        prompt = letter.clean(prompt)
         if told.guidance:
             letter.cover(told.path, span(1, told.guidance.count("\n") + 1), told.guidance)
         prompt = letter.send(prompt)
@@ -149,9 +161,9 @@ class Agent:
             self.toolbox,
             sorted(self.toolbox.offered),
             self.guard,
-            system_prompt=system_prompt(self.lang, self.addition),
+            system_prompt=system,
             lang=self.lang,
-            limits=Limits(self.bounds.turns, self.bounds.idle),
+            limits=Limits(self.bounds.turns, self.bounds.idle, room.answer if room is not None else 0),
             environ=self.environ,
             on_guarded=self._note_guarded,
         )
@@ -195,7 +207,7 @@ class Agent:
             return ""
         if isinstance(event, Ended):
             self._finish(event)
-            return ""
+            return self._outgrown(event.text)
         if event.error:
             self._error = event.error
         if event.number > self._turn:
@@ -213,7 +225,16 @@ class Agent:
             return "limit_max_turns"
         if self.bounds.tokens and self._tokens.total > self.bounds.tokens:
             return "limit_max_tokens"
-        return ""
+        said = [event.text, *(json.dumps(call.arguments, ensure_ascii=False) for call in event.calls)]
+        return self._outgrown("\n".join(said))
+
+    def _outgrown(self, text: str) -> str:
+        """Count `text` in; why the session must end, '' = there is room for one more answer."""
+        room = self.bounds.room
+        if room is None:
+            return ""
+        room.add(text)
+        return "agent_context_full" if room.full and not self.toolbox.done else ""
 
     def _circling(self, call: Called) -> bool:
         """Whether the model has made the same call too often: it would for ever, and each turn costs."""

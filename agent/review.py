@@ -165,6 +165,7 @@ class Review:
 
     async def _verify(self, side: Side, backend: Backend | None) -> None:
         """The agent's part. What it has said is kept, however it ends."""
+        from review_agent.agent.served import asked
         from review_agent.agent.verification import Scene, verify
 
         limit, tokens = self.settings.max_seconds, self._tokens_left(side)
@@ -189,6 +190,7 @@ class Review:
             deadline=self.started + limit if limit else 0.0,
             tokens=tokens or 0,
             fresh=self.fresh,
+            ask=lambda: asked(side, backend, self.settings, self.environ),
         )
         try:
             self._verified = await verify(scene, self._verdicts())
@@ -434,10 +436,13 @@ class Review:
         return added(used, self._verified.usage, model, host)
 
     def _usage(self) -> Usage:
+        """An agent on a local engine counts as that."""
+        here = self._verified is not None and self.agent is not None and not self.agent.cloud
+        agent = self._verified.usage if here and self._verified is not None else CloudUsage()
         return Usage(
-            requests=self.meter.requests,
-            prompt_tokens=self.meter.prompt_tokens,
-            completion_tokens=self.meter.completion_tokens,
+            requests=self.meter.requests + agent.requests,
+            prompt_tokens=self.meter.prompt_tokens + agent.read_tokens,
+            completion_tokens=self.meter.completion_tokens + agent.completion_tokens,
             cached_units=len(self.plan.cached),
             seconds=round(time.monotonic() - self.started, 1),
             cloud=self._cloud_usage(),

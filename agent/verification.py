@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,7 +34,9 @@ from review_agent.agent.outbox import Outbox
 from review_agent.agent.planner import Plan
 from review_agent.agent.policy import command_runner, file_gate
 from review_agent.agent.provenance import Words, foreign_words, place_of
+from review_agent.agent.room import Room
 from review_agent.agent.router import Policy, has_secret, upgraded
+from review_agent.agent.served import Served
 from review_agent.agent.settings import Settings
 from review_agent.agent.target import Target
 from review_agent.agent.toolbox import Toolbox
@@ -47,7 +49,11 @@ from review_agent.tools.shell_run import CommandRunner
 
 GIT_SECONDS = 30.0  # one question; a tool has more
 _IDLE_CLOUD = 120  # seconds; a local model is silent for minutes while it reads
-_UNFINISHED = ("agent_unfinished", "agent_empty")
+# How a session ends with a model that cannot work with tools, or not in its context.
+_UNABLE = frozenset({
+    "agent_unfinished", "agent_empty", "agent_looping", "agent_api_tools", "agent_api_max_tokens",
+    "agent_api_context", "agent_context_small", "agent_context_full",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Scene:
     deadline: float = 0.0  # of `time.monotonic()`; 0 = none
     tokens: int = 0  # 0 = no limit
     fresh: bool = False  # believe nothing that another run was told
+    ask: Callable[[], AbstractAsyncContextManager[Served]] = lambda: nullcontext(Served())
 
     @property
     def leaves(self) -> bool:
@@ -140,43 +147,53 @@ async def verify(scene: Scene, verdicts: Sequence[Verdict], run: Run = Agent.run
             return Verified(cases, notebook, notes=(Note("agent_reused"),))
         if not any(library.visible(path) for path in scene.plan.units):
             return Verified(cases, notebook, notes=(Note("agent_nothing_visible"),))
-        scene.progress("agent_start", {"model": scene.side.model, "open": len(toolbox.open_cases)})
-        agent = Agent(
-            scene.side,
-            toolbox,
-            _bounds(scene),
-            scene.settings.lang,
-            scene.environ,
-            scene.stop,
-            addition=scene.settings.system_prompt,
-            briefing=_briefing(scene),
-            on_call=scene.keep_call,
-            progress=scene.progress,
-        )
-        outcome = await run(agent)
-        ended: dict[str, object] = {
-            "turns": outcome.usage.turns,
-            "judged": len(notebook.judged),
-            "found": len(notebook.found),
-        }
-        scene.progress("agent_end", ended)
+        async with scene.ask() as served:
+            toolbox.offered = offered(scene, served)
+            verified = await _session(scene, served, toolbox, run)
         for _, why in broken:
             if isinstance(why, StoreError):
                 raise why
-        verified = _verified(scene, outcome, toolbox, broken)
-        note = (Note("agent_carried", {"count": carried}),) if carried else ()
-        return replace(verified, notes=(*verified.notes, *note))
+        notes = [Note("agent_carried", {"count": carried})] if carried else []
+        kinds = dict.fromkeys((tool, type(why).__name__) for tool, why in broken)
+        notes += [Note("agent_tool_broke", {"tool": tool, "kind": kind}) for tool, kind in kinds]
+        return replace(verified, notes=(*verified.notes, *notes))
 
 
-def _verified(
-    scene: Scene, outcome: Outcome, toolbox: Toolbox, broken: Sequence[tuple[str, Exception]]
-) -> Verified:
-    left = len(toolbox.open_cases)
-    local = not scene.side.cloud
-    fell_back = local and outcome.why in _UNFINISHED and not outcome.tools_used
+async def _session(scene: Scene, served: Served, toolbox: Toolbox, run: Run) -> Verified:
+    room = None if scene.side.cloud else Room(served.context)
+    if not served.tools:
+        return _verified(scene, Outcome("agent_api_tools"), toolbox, room)
+    notebook = toolbox.notebook
+    scene.progress("agent_start", {"model": scene.side.model, "open": len(toolbox.open_cases)})
+    agent = Agent(
+        scene.side,
+        toolbox,
+        _bounds(scene, room),
+        scene.settings.lang,
+        scene.environ,
+        scene.stop,
+        addition=scene.settings.system_prompt,
+        briefing=_briefing(scene),
+        on_call=scene.keep_call,
+        progress=scene.progress,
+    )
+    outcome = await run(agent)
+    ended: dict[str, object] = {
+        "turns": outcome.usage.turns,
+        "judged": len(notebook.judged),
+        "found": len(notebook.found),
+    }
+    scene.progress("agent_end", ended)
+    return _verified(scene, outcome, toolbox, room)
+
+
+def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox, room: Room | None) -> Verified:
+    left, notebook = len(toolbox.open_cases), toolbox.notebook
+    idle = not (outcome.tools_used or notebook.judged or notebook.found)  # here, and in sessions before
+    fell_back = not scene.side.cloud and outcome.why in _UNABLE and idle
     notes: list[Note] = []
     if fell_back:
-        notes.append(Note("agent_fell_back", {"model": scene.side.model}))
+        notes.append(_why_not(outcome.why, scene.side.model, room))
     elif outcome.why:
         why = say(scene.settings.lang, "reasons", outcome.why)
         notes.append(Note("agent_stopped", {"open": left, "reason": why}))
@@ -184,8 +201,6 @@ def _verified(
             notes.append(Note("agent_detail", {"detail": scene.plan.masker.mask(outcome.detail)[:300]}))
     elif left:
         notes.append(Note("agent_left_open", {"count": left}))
-    kinds = dict.fromkeys((tool, type(why).__name__) for tool, why in broken)
-    notes += [Note("agent_tool_broke", {"tool": tool, "kind": kind}) for tool, kind in kinds]
     return Verified(
         toolbox.cases,
         toolbox.notebook,
@@ -195,6 +210,13 @@ def _verified(
         tuple(toolbox.outbox.rows),
         tuple(notes),
     )
+
+
+def _why_not(why: str, model: str, room: Room | None) -> Note:
+    """Why there was no verification."""
+    if why == "agent_context_small" and room is not None:
+        return Note(why, {"model": model, "context": room.context, "least": room.least})
+    return Note("agent_no_tools" if why == "agent_api_tools" else "agent_fell_back", {"model": model})
 
 
 def _briefing(scene: Scene) -> Briefing:
@@ -277,7 +299,7 @@ def toolbox_of(
             scene.plan.masker.mask_counted,
             scene.keep_egress,
         ),
-        offered=offered(scene),
+        offered=offered(scene, Served()),
         analyzer=local_analyzer(scene),
         runner=_runner(scene, library) if scene.settings.allow_commands and not leaves else None,
         on_found=scene.on_found,
@@ -304,8 +326,8 @@ def _guidance_hidden(scene: Scene) -> bool:
 def local_analyzer(scene: Scene) -> Analyzer | None:
     """The local model as the agent may ask it: it is told hidden code, so it must not be in the cloud.
 
-    What it says of a piece is not what the run knows of the unit. It is shown no guidance that it could repeat
-    and must not.
+    What it says of a piece is not what the run knows of the unit. It is shown no guidance that it could
+    repeat and must not.
     """
     analyzer = scene.analyzer
     if analyzer is None or analyzer.backend.endpoint.trust is TrustClass.CLOUD:
@@ -328,9 +350,10 @@ def _foreign(scene: Scene, library: Library) -> frozenset[Words]:
     return foreign_words(shown, plan.contexts, place_of(scene.target), visible, guided)
 
 
-def offered(scene: Scene) -> frozenset[str]:
+def offered(scene: Scene, served: Served) -> frozenset[str]:
     """Our tools that this agent gets: the user's choice of them, without those that cannot work here."""
-    wanted = set(scene.settings.tools) or set(TOOLS)
+    dear = {"local_model_analyze"} if served.reloads else set()  # so only for who names it
+    wanted = set(scene.settings.tools) or set(TOOLS) - dear
     usable = set(TOOLS) - ({"local_model_analyze"} if local_analyzer(scene) is None else set())
     if not scene.settings.allow_commands or scene.leaves:  # what a command prints is not held to the policy
         usable.discard("run_command")
@@ -343,7 +366,8 @@ def _runner(scene: Scene, library: Library) -> Callable[[], CommandRunner]:
     return lambda: command_runner(root, scene.settings, scene.environ, calling)
 
 
-def _bounds(scene: Scene) -> AgentBounds:
+def _bounds(scene: Scene, room: Room | None) -> AgentBounds:
     settings = scene.settings
     idle = min(settings.request_timeout, _IDLE_CLOUD) if scene.side.cloud else settings.request_timeout
-    return AgentBounds(settings.max_turns, scene.tokens, scene.deadline, idle, settings.checkpoint_interval)
+    interval = settings.checkpoint_interval
+    return AgentBounds(settings.max_turns, scene.tokens, scene.deadline, idle, interval, room)

@@ -136,10 +136,11 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`idle`: seconds in which the endpoint may send nothing."""
+    """`idle`: seconds in which the endpoint may send nothing. `answer`: tokens of one answer, 0 = any."""
 
     turns: int
     idle: int = 120
+    answer: int = 0
 
 
 class Session:
@@ -356,6 +357,8 @@ def environment(side: Side, limits: Limits, folder: Path, environ: Mapping[str, 
     }
     if not side.cloud:
         own |= {"DISABLE_PROMPT_CACHING": "1", "CLAUDE_CODE_EFFORT_LEVEL": "unset"}
+    if limits.answer:
+        own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(limits.answer)}
     kept = ",".join([*own, "PWD", "CLAUDE_AGENT_SDK_VERSION", "CLAUDE_CODE_SDK_READS_SESSION_STATE"])
     return (
         dict.fromkeys(_SILENCED, "")

@@ -9,6 +9,16 @@ from review_agent.prompts import say
 
 ROWS = [
     (400, "unknown", "API Error: 400", "400"),
+    (400, "unknown", "API Error: 400 registry.ollama.ai/library/m:7b does not support tools", "tools"),
+    (
+        400,
+        "unknown",
+        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        "tools",
+    ),
+    (400, "unknown", "messages.1: `tool_use` ids were found without `tool_result` blocks", "400"),
+    (400, "invalid_request", "Prompt is too long", "context"),
+    (400, "unknown", "request (9031 tokens) exceeds the available context size (8192 tokens)", "context"),
     (401, "authentication_failed", "Failed to authenticate", "401"),
     (402, "billing_error", "", "402"),
     (403, "authentication_failed", "", "401"),

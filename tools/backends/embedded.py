@@ -107,6 +107,11 @@ class EmbeddedBackend:
             self._log = None
 
     @property
+    def context(self) -> int:
+        """Tokens of one slot."""
+        return self._context
+
+    @property
     def pid(self) -> int | None:
         """The process, for tests and `doctor`; None while none runs."""
         return self._process.pid if self._process is not None else None

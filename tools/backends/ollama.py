@@ -58,6 +58,15 @@ class _Tag(Shape):
     remote_model: str = ""
 
 
+class _Running(Shape):
+    name: str
+    context_length: int = 0
+
+
+class _Runs(Shape):
+    models: list[_Running] = Field(default_factory=list)
+
+
 class _Tags(Shape):
     models: list[_Tag] = Field(default_factory=list)
 
@@ -162,6 +171,16 @@ class OllamaBackend:
             remote=listed.remote or bool(show.remote_host or show.remote_model),
             loaded=listed.loaded,
         )
+
+    async def default_context(self, model: str) -> int:
+        """The context for clients that cannot ask for one, as over `/v1`; 0 = the server does not say.
+
+        Loads the model so: before that nobody knows. Raises EngineError.
+        """
+        await self._lease(model)
+        await post_json(self._http, "/api/generate", {"model": model, "stream": False})
+        runs = self._read(_Runs, await get_json(self._http, "/api/ps"))
+        return next((one.context_length for one in runs.models if one.name == model), 0)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
         """As the protocol says. Raises AnswerUnreadable when the model thought until its room was used up."""
