@@ -108,6 +108,15 @@ class Toolbox:
                 return say("case_unknown", id=inline(str(arguments.get("id", "")))[:40])
             if not case.judgeable:
                 return say("case_not_judgeable", id=case.id)
+        return self._command_refusal(str(arguments.get("command", ""))) if tool == "run_command" else ""
+
+    def _command_refusal(self, command: str) -> str:
+        if self.runner is None:
+            return self._replies.say("tool_not_offered", tool="run_command")
+        try:
+            self.runner().check(command)
+        except (CommandRefused, FileRefused) as exc:
+            return command_refusal(exc, self.lang)
         return ""
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> Answered:

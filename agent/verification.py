@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
@@ -363,7 +364,7 @@ def offered(scene: Scene, served: Served) -> frozenset[str]:
 def _runner(scene: Scene, library: Library) -> Callable[[], CommandRunner]:
     root = Path(scene.target.root).resolve()
     calling = library.repository.calling() if library.repository is not None else None
-    return lambda: command_runner(root, scene.settings, scene.environ, calling)
+    return functools.cache(lambda: command_runner(root, scene.settings, scene.environ, calling))
 
 
 def _bounds(scene: Scene, room: Room | None) -> AgentBounds:

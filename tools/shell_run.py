@@ -77,11 +77,7 @@ class CommandRunner:
 
     def run(self, source: str) -> Ran:
         """Blocks until done. Raises CommandRefused. The exit code is the last step's, as in bash."""
-        steps = self._gate.plan(source)
-        prepared = [[self._argv(process) for process in step.processes] for step in steps]
-        for folder in {step.folder for step in steps}:
-            if not (self._root / folder).is_dir():
-                raise CommandRefused("policy.path", path=folder, cause="not_found")
+        steps, prepared = self._prepared(source)
         with _Output(self._max_output, time.monotonic() + self._timeout) as output:
             code = 0
             for step, argvs in zip(steps, prepared, strict=True):
@@ -99,6 +95,18 @@ class CommandRunner:
                 timed_out=output.timed_out,
                 sandboxed=self.sandboxed,
             )
+
+    def check(self, source: str) -> None:
+        """Raises what `run` would, and starts nothing."""
+        self._prepared(source)
+
+    def _prepared(self, source: str) -> tuple[Sequence[Step], list[list[list[str]]]]:
+        steps = self._gate.plan(source)
+        prepared = [[self._argv(process) for process in step.processes] for step in steps]
+        for folder in {step.folder for step in steps}:
+            if not (self._root / folder).is_dir():
+                raise CommandRefused("policy.path", path=folder, cause="not_found")
+        return steps, prepared
 
     def _argv(self, process: Process) -> list[str]:
         name, *rest = process.argv
