@@ -55,9 +55,9 @@ async def asked(
 async def _known(server: Backend, name: str, *, own: bool) -> Served:
     try:
         model = await server.describe(name)
+        if not isinstance(server, OllamaBackend):  # no other says whether a model can call tools
+            return Served(model.context)
         tools = not model.capabilities or "tools" in model.capabilities
-        if not isinstance(server, OllamaBackend):
-            return Served(model.context, tools)
         context = await server.default_context(model.name) if tools else model.context
         return Served(context, tools, reloads=own)
     except EngineError:

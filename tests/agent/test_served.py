@@ -89,7 +89,7 @@ async def test_a_model_that_cannot_call_tools_is_not_loaded_for_it() -> None:
     [
         (ModelInfo(MODEL, context=16384), Served(16384)),
         (ModelInfo(MODEL), Served(0)),
-        (ModelInfo(MODEL, context=8192, capabilities=frozenset({"completion"})), Served(8192, tools=False)),
+        (ModelInfo(MODEL, context=8192, capabilities=frozenset({"completion"})), Served(8192)),
         (None, Served()),  # what it does not know is no error
     ],
 )

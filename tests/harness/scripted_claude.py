@@ -144,13 +144,16 @@ class Usage:
 class ScriptedClaude:
     """Starts at once, on `port` (0: any). Lists only grow: take their length before what you measure.
 
-    `usage`: what each reply says it took; a function of the request may say it anew each time.
+    `usage`: what each reply says it took; a function of the request may say it anew each time. With `context`, `/v1/models` tells it
+    of one model, as vLLM does; a real server of Anthropic's does not.
     """
 
     script: Script | Sequence[Reply]
     usage: Usage | Callable[[Asked], Usage] = field(default_factory=Usage)
     port: int = 0
     log: Path | None = None
+    context: int = 0
+    model: str = "scripted"
     asked: list[Asked] = field(default_factory=list)  # POST /v1/messages
     counted: list[Asked] = field(default_factory=list)  # POST /v1/messages/count_tokens
     others: list[Asked] = field(default_factory=list)  # everything else, signs of life too
@@ -249,6 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.server.claude.keep(self.command, self.path, dict(self.headers), {})
         if urlsplit(asked.path).path in ("/", "/api/hello"):
             self._json(200, {})
+        elif (claude := self.server.claude).context and asked.path == "/v1/models":
+            self._json(200, {"data": [{"id": claude.model, "max_model_len": claude.context}]})
         else:
             self._error(404, "not_found_error")
 
