@@ -30,9 +30,9 @@ from review_agent.agent.models import (
 from review_agent.agent.orchestrator import Agent
 from review_agent.agent.orchestrator import Outcome as Ending
 from review_agent.agent.planner import make_plan
-from review_agent.agent.router import Policy
+from review_agent.agent.served import Served
 from review_agent.agent.settings import Settings
-from review_agent.agent.target import Target, select
+from review_agent.agent.target import Selection, Target, select
 from review_agent.agent.verification import Scene, Verified, local_analyzer, offered, verify, work_of
 from review_agent.checkpoints.store import Store
 from review_agent.tools.claude import Side
@@ -50,7 +50,6 @@ def scene(repo: Repo, store: Store | None = None, **more: Any) -> Scene:
     settings = more.pop("settings", Settings(lang="en", local_only=("hush/",)))
     selection, target = select(Target("tree", str(repo.path)), max_file_size=10**6)
     plan = make_plan(selection, settings, model_key="m", model_context=8192, store=None)
-    rules = Policy.of(settings)
     made = Scene(
         Side(CLOUD, "claude", "key"),
         plan,
@@ -61,8 +60,7 @@ def scene(repo: Repo, store: Store | None = None, **more: Any) -> Scene:
         store,
         asyncio.Event(),
         scripted.analyzer(scripted.Scripted([scripted.CLEAN])),
-        hides=lambda path, secret: rules.hidden(path, has_secret=secret),
-        route=lambda _: "hybrid",
+        {},
     )
     return replace(made, **more)
 
@@ -260,7 +258,6 @@ async def test_a_model_on_this_machine_sees_all_and_nothing_is_written_down(repo
     asked = scene(
         repository,
         side=Side(HERE, "m", "key", cloud=False),
-        hides=lambda _path, _secret: "",
         keep_egress=lambda _: pytest.fail("nothing leaves"),
     )
     verified = await verify(asked, VERDICTS, acting(("read_lines", {"path": "hush/c.py"}), judge("C3")))
@@ -326,10 +323,10 @@ def test_the_local_model_tells_the_agent_and_not_the_run() -> None:
 
 
 def bare(**settings: Any) -> Scene:
-    plan: Any = None
+    nothing = Selection((), ())
     return Scene(
         Side(CLOUD, "claude", "key"),
-        plan,
+        make_plan(nothing, Settings(**settings), model_key="m", model_context=8192, store=None),
         Settings(**settings),
         Target("tree", "."),
         {},
@@ -337,8 +334,7 @@ def bare(**settings: Any) -> Scene:
         None,
         asyncio.Event(),
         scripted.analyzer(scripted.Scripted([scripted.CLEAN])),
-        lambda _path, _secret: "",
-        lambda _: "local",
+        {},
     )
 
 
@@ -349,7 +345,7 @@ def test_hidden_code_is_never_given_to_a_local_model_in_the_cloud(endpoint: Endp
     server = scripted.Scripted([scripted.CLEAN], endpoint=endpoint)
     asked = replace(bare(), analyzer=scripted.analyzer(server))
     assert (local_analyzer(asked) is not None) is usable
-    assert ("local_model_analyze" in offered(asked)) is usable
+    assert ("local_model_analyze" in offered(asked, Served())) is usable
 
 
 @pytest.mark.parametrize(
@@ -364,8 +360,8 @@ def test_hidden_code_is_never_given_to_a_local_model_in_the_cloud(endpoint: Endp
 )
 def test_tools_that_are_offered(more: dict[str, Any], side: Endpoint, missing: set[str]) -> None:
     asked = replace(bare(**more), side=Side(side, "m", "k", cloud=side is CLOUD))
-    assert offered(asked) == set(TOOLS) - missing
-    assert "local_model_analyze" not in offered(replace(asked, analyzer=None))
+    assert offered(asked, Served()) == set(TOOLS) - missing
+    assert "local_model_analyze" not in offered(replace(asked, analyzer=None), Served())
 
 
 # --- the name of the work
