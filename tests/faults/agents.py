@@ -207,6 +207,7 @@ def endings(folder: Path) -> Tally:
         }
         for kind, tried in two_at_a_time(jobs).items():
             tally.cases += 1
+            tally.seen["resume afterwards"] += 1
             failed, resumed = tried.failed, tried.resumed
             tally.expect(failed.code == 4, f"{kind}: exit code {failed.code}")
             tally.expect(failed.report["verdict_reason"] == ROWS[kind].reason, f"{kind}: another reason")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The whole of the fault suite: `python tests/faults/all_faults.py [PART ...]` prints a Markdown table.
 
-It takes about a quarter of an hour on two cores, and exits 1 when anything was lost, asked twice, or crashed. Needs
+It takes about 25 minutes on two cores, and exits 1 when anything was lost, asked twice, or crashed. Needs
 bubblewrap. `--kills N` takes another number of kills.
 """
 
