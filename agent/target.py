@@ -264,7 +264,8 @@ class _Reader:
                 return Entry(path, None, SYMLINK, diff)
             if found in _FOLDERS:
                 return Entry(path, None, mode, diff, refused="deleted")
-            return Entry(path, self.gate.read(path), found or "100644", diff)
+            # Below a folder that is a link now stands another file, by whose name the policy goes.
+            return Entry(path, self.gate.read(path, links=False), found or "100644", diff)
         except FileRefused as exc:
             gone = mode and diff is None and exc.key == "not_found"  # deleted, and not committed yet
             return Entry(path, None, diff=diff, refused="deleted" if gone else exc.key)

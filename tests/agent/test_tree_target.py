@@ -108,6 +108,18 @@ def test_what_stands_on_disk_counts_for_the_tree(repo: Repo) -> None:
     assert "sub" in files(choose(repo))
 
 
+@pytest.mark.parametrize("working", [False, True])
+def test_a_folder_that_became_a_link_does_not_lend_its_name(repo: Repo, working: bool) -> None:
+    repo.commit({"secret/a.py": "hidden\n", "open/a.py": "1\n", "b.py": "1\n"})
+    repo.write("b.py", "2\n")
+    (repo.path / "open" / "a.py").unlink()
+    (repo.path / "open").rmdir()
+    (repo.path / "open").symlink_to("secret")
+    selection = choose(repo, working=working)
+    assert "open/a.py" not in files(selection)
+    assert "b.py" in files(selection)
+
+
 def test_what_is_not_checked_out_is_listed(repo: Repo) -> None:
     repo.commit({"in/a.py": "1\n", "out/b.py": "1\n"})
     repo.git("sparse-checkout", "set", "in")
