@@ -163,11 +163,11 @@ def _decide(finding: Finding, reason: str, file: SourceFile | None, gate: Gate) 
 def _clip(finding: Finding, file: SourceFile) -> Finding | None:
     """The part of a finding that a forge accepts a comment on: lines of one hunk; None when there is none.
 
-    A check must be about a changed line; a model may point at the context that a change breaks.
+    A check must be about a changed line; a model or an agent may point at the context that a change breaks.
     """
     changed = file.changed or frozenset()
     span = range(finding.start_line, finding.end_line + 1)
-    if finding.source != "model" and not any(number in changed for number in span):
+    if finding.source not in ("model", "agent") and not any(number in changed for number in span):
         return None
     if not file.hunks:  # an untracked file: all of it is new
         return finding

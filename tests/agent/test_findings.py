@@ -86,6 +86,8 @@ def judged(*findings: Finding, file: SourceFile = WHOLE, gate: Gate | None = Non
         ((1, 100), "model", Outcome.REPORTED, (10, 16)),
         ((9, 9), "model", Outcome.OUT_OF_DIFF, (9, 9)),
         ((17, 53), "model", Outcome.OUT_OF_DIFF, (17, 53)),
+        ((10, 10), "agent", Outcome.REPORTED, (10, 10)),  # what a change breaks in another file
+        ((9, 9), "agent", Outcome.OUT_OF_DIFF, (9, 9)),
         ((12, 12), "check", Outcome.REPORTED, (12, 12)),
         ((10, 10), "check", Outcome.OUT_OF_DIFF, (10, 10)),
         ((11, 12), "check", Outcome.REPORTED, (11, 12)),
