@@ -34,7 +34,21 @@ from review_agent.prompts import messages
 
 TABLES = messages("en")
 FIELDS = st.fixed_dictionaries(
-    {name: HOSTILE for name in ("file", "name", "encoding", "model", "count", "commit", "path")}
+    {
+        name: HOSTILE
+        for name in (
+            "file",
+            "name",
+            "encoding",
+            "model",
+            "count",
+            "commit",
+            "path",
+            "said",
+            "detail",
+            "reason",
+        )
+    }
 )
 NOTES = st.builds(Note, st.sampled_from(sorted(TABLES["notes"])) | HOSTILE, FIELDS)
 LINES = st.integers(0, 30)
@@ -51,7 +65,7 @@ FINDINGS = st.builds(
     message=HOSTILE,
     suggestion=HOSTILE,
     replacement=HOSTILE,
-    source=st.just("model") | HOSTILE,
+    source=st.sampled_from(("model", "agent", "check")) | HOSTILE,
     symbol=HOSTILE,
     evidence=st.lists(
         st.builds(Evidence, st.integers(1, 30), st.lists(HOSTILE, max_size=3).map(tuple)), max_size=2
@@ -81,7 +95,7 @@ REPORTS = st.builds(
     coverage=st.just(Coverage(3, 1, 1, 1, 20, 10)),
     summary=HOSTILE,
     verdicts=st.lists(
-        st.builds(Verdict, FINDINGS, st.just(Outcome.REPORTED) | st.sampled_from(Outcome), REASONS),
+        st.builds(Verdict, FINDINGS, st.just(Outcome.REPORTED) | st.sampled_from(Outcome), REASONS, FIELDS),
         max_size=3,
     ).map(tuple),
     files=st.lists(FILES, max_size=3).map(tuple),
@@ -108,7 +122,7 @@ def test_markdown_holds_only_our_structure(parser, report: Report) -> None:
     assert kinds(tokens) <= OURS
     found = [token.type for token in tokens]
     bare = Words(report.lang, str, str, str)
-    shown = [finding for _, findings in outline.chapters(report, bare) for _, finding in findings]
+    shown = [verdict.finding for _, rows in outline.chapters(report, bare) for _, verdict in rows]
     sections = outline.sections(report, bare)
     chapters = outline.chapters(report, bare)
     headings = 1 + bool(report.summary.strip()) + len(chapters) + len(shown) + len(sections)
