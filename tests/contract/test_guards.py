@@ -18,7 +18,7 @@ from canaries import canary_server
 from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 from converse import STRICT, denial
 from scripted_claude import ScriptedClaude
-from stage import HIDDEN, OFFERED, OUTSIDE, PASSWD, VISIBLE, Row, Stage, talk
+from stage import OFFERED, OUTSIDE, PASSWD, VISIBLE, Row, Stage, talk
 
 from review_agent.agent.errors import UsageError
 from review_agent.tools.claude import check_guards
@@ -106,9 +106,10 @@ async def test_without_any_guard_all_of_it_happens(stages: list[Stage]) -> None:
     everything = ("tools", "hook", "restricted", "allowed", "check")
     tried = ("passwd", "beside", "Grep", "Bash", "Write", "hidden", "../")
     row = await stages[0].play(everything, tried)
-    assert row.who == {name: "done" for name in tried if name != "../"} | {"../": "tool"}
+    ours = {"hidden": "tool", "../": "tool"}  # what a tool gives is what the policy lets be seen, even so
+    assert row.who == {name: "done" for name in tried} | ours
     assert (row.marks, row.changed) == ({"Bash"}, True)
-    assert row.seen == {OUTSIDE, HIDDEN, PASSWD}
+    assert row.seen == {OUTSIDE, PASSWD}
 
 
 async def test_a_session_has_every_guard(stages: list[Stage]) -> None:
