@@ -13,7 +13,8 @@ from review_agent.agent.cli import Root
 
 ROOT = Path(__file__).parents[1]
 OTHERS = [
-    ROOT / "docs" / f"{name}.md" for name in ("checkpoints", "cloud", "commands", "local-only", "routes")
+    ROOT / "docs" / f"{name}.md"
+    for name in ("agent", "checkpoints", "cloud", "commands", "local-only", "routes")
 ]
 PAGES = sorted([*ROOT.glob("docs/engines/*.md"), *OTHERS, *ROOT.glob("README*.md")])
 PROGRAM = "review-agent"
