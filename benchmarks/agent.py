@@ -4,7 +4,7 @@
 
 The installed command reviews a folder in mode hybrid, with the mock server of tests/harness as its local
 engine, the bundled `claude` and a scripted Messages server, all on this machine, with a home and a dummy key
-of their own. So what a model would take is not in the figures. Medians of whole runs; tokens are our estimate.
+of their own. So what a model would take is not in the figures. Medians of whole runs; tokens are estimates.
 """
 
 from __future__ import annotations
