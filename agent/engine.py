@@ -69,8 +69,6 @@ def preflight(settings: Settings, environ: Mapping[str, str]) -> None:
     mode = effective_mode(settings)
     if mode != "local":
         cloud_side(settings, environ)
-    else:
-        named_endpoint(settings)
     if mode == "cloud":
         return
     try:

@@ -29,6 +29,7 @@ from review_agent.tools.claude import (
     Called,
     Ended,
     Limits,
+    Pushed,
     Result,
     Retrying,
     Session,
@@ -118,6 +119,19 @@ class Agent:
     _open: dict[str, _Under] = field(default_factory=dict)  # calls that have not ended, by id
     _guarded: dict[str, str] = field(default_factory=dict)  # what the guard said, by id
 
+    def fits(self) -> bool:
+        """Whether the context has room for the task and a first step of work. To be asked before `run`."""
+        room = self.bounds.room
+        if room is None:
+            return True
+        room.used = opening(self._system, sorted(self.toolbox.offered), self.lang)
+        room.add(self._prompt())
+        return not room.cramped
+
+    @property
+    def _system(self) -> str:
+        return system_prompt(self.lang, self.addition)
+
     async def run(self) -> Outcome:
         """Never raises for what the model, the program or the endpoint does."""
         try:
@@ -145,23 +159,18 @@ class Agent:
 
     async def _talk(self) -> tuple[str, str]:
         told = self.briefing
-        prompt, system, room = self._prompt(), system_prompt(self.lang, self.addition), self.bounds.room
-        if room is not None:
-            room.used = opening(system, sorted(self.toolbox.offered), self.lang)
-            room.add(prompt)
-            if room.cramped:
-                return "agent_context_small", ""
         letter = Letter(self.toolbox.outbox)
-        prompt = letter.clean(prompt)
+        prompt = letter.clean(self._prompt())
         if told.guidance:
             letter.cover(told.path, span(1, told.guidance.count("\n") + 1), told.guidance)
         prompt = letter.send(prompt)
+        room = self.bounds.room
         session = Session(
             self.side,
             self.toolbox,
             sorted(self.toolbox.offered),
             self.guard,
-            system_prompt=system,
+            system_prompt=self._system,
             lang=self.lang,
             limits=Limits(self.bounds.turns, self.bounds.idle, room.answer if room is not None else 0),
             environ=self.environ,
@@ -200,11 +209,14 @@ class Agent:
 
     # --- events ---
 
-    def _take(self, event: Turn | Ended | Retrying) -> str:
+    def _take(self, event: Turn | Ended | Retrying | Pushed) -> str:
         """Why the session must end now, '' = it goes on."""
         if isinstance(event, Retrying):
             self.progress("agent_retry", {"status": event.status or "-", "seconds": round(event.seconds, 1)})
             return ""
+        if isinstance(event, Pushed):  # a model of its own machine that has called nothing yet never will
+            idle = self.bounds.room is not None and not self._tools_used
+            return ("agent_api_max_tokens" if event.cut else "agent_empty") if idle else ""
         if isinstance(event, Ended):
             self._finish(event)
             return self._outgrown(event.text)

@@ -165,7 +165,6 @@ async def _session(scene: Scene, served: Served, toolbox: Toolbox, run: Run) -> 
     if not served.tools:
         return _verified(scene, Outcome("agent_api_tools"), toolbox, room)
     notebook = toolbox.notebook
-    scene.progress("agent_start", {"model": scene.side.model, "open": len(toolbox.open_cases)})
     agent = Agent(
         scene.side,
         toolbox,
@@ -178,6 +177,9 @@ async def _session(scene: Scene, served: Served, toolbox: Toolbox, run: Run) -> 
         on_call=scene.keep_call,
         progress=scene.progress,
     )
+    if not agent.fits():
+        return _verified(scene, Outcome("agent_context_small"), toolbox, room)
+    scene.progress("agent_start", {"model": scene.side.model, "open": len(toolbox.open_cases)})
     outcome = await run(agent)
     ended: dict[str, object] = {
         "turns": outcome.usage.turns,

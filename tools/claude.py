@@ -34,6 +34,7 @@ RETRIES = 2
 START_SECONDS = 90.0
 CLOSE_SECONDS = 15.0
 _GUARD_SECONDS = 30.0
+_CUT = "token limit"  # in what the program says to a model whose answer was cut
 _PID = "pid"  # a file with the program's process id
 # What the program needs of ours; a proxy and certificates only where it goes to the cloud.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
@@ -116,7 +117,14 @@ class Result:
     tokens: Tokens = Tokens()  # of the whole session; zero where it is not known
 
 
-Event = Turn | Ended | Retrying | Result
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The program itself has asked the model to go on: its answer was `cut` by the limit, or empty."""
+
+    cut: bool
+
+
+Event = Turn | Ended | Retrying | Pushed | Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +421,7 @@ class _Reading:
         if isinstance(message, AssistantMessage):
             return [self._assistant(message)]
         if isinstance(message, UserMessage):
-            return list(_ended(message.content))
+            return [*_ended(message.content), *_pushed(message.content)]
         if isinstance(message, ResultMessage):
             return [_result(message)]
         if isinstance(message, SystemMessage) and message.subtype == "api_retry":
@@ -469,6 +477,14 @@ def _ended(content: object) -> list[Ended]:
     ]
 
 
+def _pushed(content: object) -> list[Pushed]:
+    from claude_agent_sdk import TextBlock
+
+    blocks = content if isinstance(content, list) else []
+    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+    return [Pushed(any(_CUT in text for text in texts))] if texts else []
+
+
 def _text_of(content: object) -> str:
     if isinstance(content, str):
         return content
@@ -495,6 +511,7 @@ __all__ = [
     "Called",
     "Ended",
     "Limits",
+    "Pushed",
     "Result",
     "Retrying",
     "Session",

@@ -32,8 +32,14 @@ def made() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ollama(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ollama]:
-    """A server of this module's own, on a free port, with a home of its own and a second name for its model."""
-    home = tmp_path_factory.mktemp("ollama")
+    """A server of this module's own, on a free port, with a home of its own and other names for its model."""
+    server = started(made, tmp_path_factory.mktemp("ollama"))
+    yield server
+    server.stop()
+
+
+def started(made: dict[str, Any], home: Path, **more: str) -> Ollama:
+    """A server with `more` in its environment. The caller stops it."""
     port = free_port()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")},
@@ -42,12 +48,12 @@ def ollama(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> It
         "OLLAMA_MODELS": str(own_store(Path(made["env"]["OLLAMA_MODELS"]), home / "models")),
         "HOME": str(home),
         "OMP_WAIT_POLICY": "passive",
+        **more,
     }
     server = Ollama(made["argv"], env, made["model"], f"http://127.0.0.1:{port}", home / "log")
     server.start()
     server.add_laconic()
-    yield server
-    server.stop()
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import psutil
 # of minutes. Neither its name nor its size, which this store does not know, makes it the demo model: so verdicts and
 # exit codes mean what they say.
 LACONIC = "laconic:135m"
+TOOLED = "tooled:135m"  # and this one is said to call tools, which it does not
 _TEMPLATE = """{{ range .Messages }}{{ if ne .Role "system" }}<|im_start|>{{ .Role }}
 {{ .Content }}<|im_end|>
 {{ end }}{{ end }}<|im_start|>assistant
@@ -55,10 +56,15 @@ class Ollama:
         raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
 
     def add_laconic(self) -> None:
-        made = {"model": LACONIC, "from": self.model, "template": _TEMPLATE, "messages": _EXAMPLE}
+        self._add(LACONIC, _TEMPLATE)
+        # Its template makes the server say so; without an end it would chat for thousands of tokens.
+        self._add(TOOLED, _TEMPLATE + "{{ if .Tools }}{{ end }}", parameters={"stop": ["\n", ".", "。"]})
+
+    def _add(self, name: str, template: str, **more: object) -> None:
+        made = {"model": name, "from": self.model, "template": template, "messages": _EXAMPLE, **more}
         assert self.ask("/api/create", **made, stream=False) == {"status": "success"}
         store = Path(self.env["OLLAMA_MODELS"])
-        file = store / "manifests/registry.ollama.ai/library" / LACONIC.replace(":", "/")
+        file = store / "manifests/registry.ollama.ai/library" / name.replace(":", "/")
         manifest = json.loads(file.read_text())
         config = json.loads((store / "blobs" / manifest["config"]["digest"].replace(":", "-")).read_text())
         data = json.dumps({**config, "model_type": ""}).encode()
