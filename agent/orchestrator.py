@@ -24,6 +24,7 @@ from review_agent.agent.prompt import fence
 from review_agent.agent.room import Room, opening
 from review_agent.agent.spans import span
 from review_agent.agent.toolbox import Toolbox
+from review_agent.agent.wording import sentence
 from review_agent.prompts import load, say
 from review_agent.tools.claude import (
     Called,
@@ -165,27 +166,28 @@ class Agent:
             letter.cover(told.path, span(1, told.guidance.count("\n") + 1), told.guidance)
         prompt = letter.send(prompt)
         room = self.bounds.room
-        session = Session(
-            self.side,
-            self.toolbox,
-            sorted(self.toolbox.offered),
-            self.guard,
-            system_prompt=self._system,
-            lang=self.lang,
-            limits=Limits(self.bounds.turns, self.bounds.idle, room.answer if room is not None else 0),
-            environ=self.environ,
-            on_guarded=self._note_guarded,
-        )
-        async with session:
-            try:
-                async with aclosing(session.run(prompt)) as events:
-                    async for event in events:
-                        if isinstance(event, Result):
-                            return self._ended(event)
-                        if why := self._take(event):
-                            return why, ""
-            except EngineFault as exc:
-                return "agent_died", str(exc.fields.get("detail", ""))
+        limits = Limits(self.bounds.turns, self.bounds.idle, room.answer if room is not None else 0)
+        try:
+            session = Session(
+                self.side,
+                self.toolbox,
+                sorted(self.toolbox.offered),
+                self.guard,
+                system_prompt=self._system,
+                lang=self.lang,
+                limits=limits,
+                environ=self.environ,
+                on_guarded=self._note_guarded,
+            )
+            async with session, aclosing(session.run(prompt)) as events:
+                async for event in events:
+                    if isinstance(event, Result):
+                        return self._ended(event)
+                    if why := self._take(event):
+                        return why, ""
+        except EngineFault as exc:
+            said = exc.fields.get("detail", "") if exc.key.startswith("agent.program") else ""
+            return "agent_died", str(said or sentence(exc, self.lang))
         return "agent_died", ""
 
     def _prompt(self) -> str:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -25,11 +22,11 @@ from review_agent.agent.models import TrustClass
 from review_agent.prompts import say
 from review_agent.tools.endpoints import Endpoint
 from review_agent.tools.server import NAME, ReviewPort, full_name, make_server, short_name
+from review_agent.tools.session_folder import PID_VARIABLE, make_folder, put_launcher
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, McpSdkServerConfig
 
-LAUNCHER = Path(__file__).with_name("claude_launch.py")
 RETRIES = 2
 START_SECONDS = 90.0
 CLOSE_SECONDS = 15.0
@@ -168,7 +165,7 @@ class Session:
         on_guarded: Callable[[Called, str], None] = lambda _call, _why: None,
     ) -> None:
         self._side, self._limits = side, limits
-        self._folder = Path(tempfile.mkdtemp(prefix="review-agent-", dir=_parent()))
+        self._folder = make_folder()
         self._noise: list[str] = []
         self._seen: dict[str, asyncio.Event] = {}
         self.started = 0.0
@@ -318,7 +315,7 @@ def make_options(
         thinking=None if side.cloud else {"type": "disabled"},
         cwd=work,
         add_dirs=[],
-        cli_path=_launcher(folder),
+        cli_path=put_launcher(folder),
         env=environment(side, limits, folder, environ),
         extra_args={"restricted": None, "permission-prompts": "none", "no-session-persistence": None},
         hooks={"PreToolUse": [HookMatcher(hooks=[hook], on_failure="block", timeout=_GUARD_SECONDS)]},
@@ -375,6 +372,7 @@ def environment(side: Side, limits: Limits, folder: Path, environ: Mapping[str, 
             "REVIEW_AGENT_KEEP": kept,
             "REVIEW_AGENT_PROGRAM": str(program()),
             "REVIEW_AGENT_PARENT": str(os.getpid()),
+            PID_VARIABLE: str(folder / _PID),
         }
     )
 
@@ -384,28 +382,6 @@ def program() -> Path:
     import claude_agent_sdk
 
     return Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
-
-
-def _parent() -> str:
-    """Where the folder of a session is made. The model is told its path, so not below the user's home, which
-    holds a name, where there is another place.
-    """
-    usual, other = tempfile.gettempdir(), "/tmp"  # noqa: S108 - mkdtemp makes a folder that is ours alone
-    below_home = Path(usual).resolve().is_relative_to(Path.home().resolve())
-    return other if below_home and os.access(other, os.W_OK | os.X_OK) else usual
-
-
-def _launcher(folder: Path) -> Path:
-    """A script that starts `claude_launch.py`: the SDK takes one path, and a path may hold spaces.
-
-    The SDK keeps the process id to itself; a process keeps it over each `exec`.
-    """
-    script = folder / "claude"
-    note = shlex.quote(str(folder / _PID))
-    words = shlex.join([sys.executable, "-I", "-S", str(LAUNCHER)])
-    script.write_text(f'#!/bin/sh\necho $$ > {note}\nexec {words} "$@"\n', encoding="utf-8")
-    script.chmod(0o700)
-    return script
 
 
 class _Reading:

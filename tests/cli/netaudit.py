@@ -73,6 +73,12 @@ def without_network(argv: Sequence[str]) -> list[str]:
     return [*alone, *argv]
 
 
+def unprivileged_mounts() -> None:
+    made = subprocess.run(["unshare", "-Urm", "true"], capture_output=True)
+    if made.returncode:
+        _missing(f"no namespace for mounts can be made: {made.stderr.decode().strip()}")
+
+
 def require(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:

@@ -40,7 +40,7 @@ SET_ANEW = (
     "TMPDIR",
     "IFS",
 )
-LAUNCHER = {"REVIEW_AGENT_KEEP", "REVIEW_AGENT_PROGRAM", "REVIEW_AGENT_PARENT"}
+LAUNCHER = {"REVIEW_AGENT_KEEP", "REVIEW_AGENT_PROGRAM", "REVIEW_AGENT_PARENT", "REVIEW_AGENT_PID"}
 
 
 async def test_nothing_of_the_environment_but_what_is_listed(
