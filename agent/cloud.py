@@ -58,8 +58,13 @@ def effective_mode(settings: Settings) -> Effective:
     return settings.mode if settings.mode in ("hybrid", "cloud") else "local"
 
 
-def cloud_side(settings: Settings, environ: Mapping[str, str]) -> CloudSide:
-    """The cloud of a run in mode hybrid or cloud. Raises ConfigError and EndpointRefused."""
+def key_name(environ: Mapping[str, str]) -> str:
+    """The variable whose key would be taken; '' = there is none."""
+    return next((variable for _, variable in _KEYS if environ.get(variable, "").strip()), "")
+
+
+def cloud_place(settings: Settings, environ: Mapping[str, str]) -> tuple[Endpoint, str]:
+    """Where the cloud of modes hybrid and cloud is, and its model. Raises ConfigError and EndpointRefused."""
     only = settings.backend == "anthropic"  # then `base_url` and `model` are the cloud's
     url = settings.agent_base_url or (settings.base_url if only else "")
     url = url or environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL
@@ -68,8 +73,15 @@ def cloud_side(settings: Settings, environ: Mapping[str, str]) -> CloudSide:
     endpoint = make_endpoint(url, settings.allowed_hosts)
     if endpoint.trust is TrustClass.CLOUD and endpoint.url.startswith("http:"):
         raise EndpointRefused("errors_cloud.not_encrypted", url=endpoint.url, host=endpoint.host)
+    return endpoint, model
+
+
+def cloud_side(settings: Settings, environ: Mapping[str, str]) -> CloudSide:
+    """The cloud of a run in mode hybrid or cloud. Raises ConfigError and EndpointRefused."""
+    endpoint, model = cloud_place(settings, environ)
     for auth, variable in _KEYS:
         if key := environ.get(variable, "").strip():
             return CloudSide(endpoint, model, key, auth, proxy_of(endpoint, environ))
+    only = settings.backend == "anthropic"
     what = "--backend anthropic" if only else f"--mode {effective_mode(settings)}"
     raise ConfigError("errors_cloud.no_key", what=what, url=endpoint.url)

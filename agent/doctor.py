@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from review_agent.agent.advisor import NUM_CTX, Fit, recommend
+from review_agent.agent.doctor_agent import AgentState
+from review_agent.agent.doctor_agent import look as look_at_agent
 from review_agent.agent.engine import Engine, open_engine
 from review_agent.agent.errors import (
     ConfigError,
@@ -96,6 +98,7 @@ class Diagnosis:
     hardware: Hardware
     engines: tuple[Found, ...]
     run: Run
+    agent: AgentState
     pick: CatalogModel | None
     problems: tuple[Problem, ...]
 
@@ -132,8 +135,10 @@ async def diagnose(
         asyncio.gather(*(probe(place, settings, environ, here) for place in wanted)),
     )
     engines = (*servers, embedded_engine(settings, here))
+    agent, wrong = look_at_agent(settings, environ)
     problems += [*_old(servers), *_of_run(run, engines)]
-    return Diagnosis(system, here, engines, run, _pick(here, settings), tuple(problems))
+    problems += [Problem(error, blocking=False) for error in wrong]
+    return Diagnosis(system, here, engines, run, agent, _pick(here, settings), tuple(problems))
 
 
 def _settings(environ: Mapping[str, str], user_file: Path) -> tuple[Settings, list[Problem]]:

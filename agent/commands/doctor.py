@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from review_agent.agent.cli import make_command
+from review_agent.agent.commands.doctor_agent import agent_json, agent_lines
 from review_agent.agent.commands.doctor_store import check_json, check_lines
 from review_agent.agent.wording import sentence
 from review_agent.prompts import messages, say
@@ -72,6 +73,7 @@ def report(found: Diagnosis, lang: str) -> Iterator[str]:
         ("title_engines", [*_engine_lines(found, lang), *_hints(found, lang)]),
         ("title_models", _model_lines(found, lang)),
         ("title_run", _run_lines(found, lang)),
+        ("title_agent", agent_lines(found.agent, lang)),
         ("title_problems", _problem_lines(found, lang)),
     ]
     for title, lines in sections:
@@ -342,6 +344,7 @@ def document(found: Diagnosis, lang: str) -> dict[str, object]:
             "model_context": run.model_context,
             "why": _why(found, lang) if run.info else [],
         },
+        "agent": agent_json(found.agent),
         "problems": [_problem_json(problem, found, lang) for problem in found.problems],
     }
 

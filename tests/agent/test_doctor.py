@@ -432,7 +432,7 @@ async def test_the_document_has_a_fixed_shape(here: Here, serve: Serve) -> None:
     empty = document(await here.look(), "en")
     for one in (full, empty):
         assert json.loads(json.dumps(one)) == one
-        assert list(one) == ["schema_version", "ok", "versions", "config", "store", "hardware", "engines", "run", "problems"]  # fmt: skip
+        assert list(one) == ["schema_version", "ok", "versions", "config", "store", "hardware", "engines", "run", "agent", "problems"]  # fmt: skip
     assert (full["schema_version"], full["ok"], empty["ok"]) == (1, True, False)
     engines = full["engines"]
     assert isinstance(engines, list)
@@ -454,6 +454,7 @@ async def test_the_document_has_a_fixed_shape(here: Here, serve: Serve) -> None:
 SERVER = "http://127.0.0.1:1"
 ERRORS = [
     *(ReviewError(f"doctor_problems.{key}") for key in messages("en")["doctor_problems"]),
+    *(ReviewError(f"doctor_agent_problems.{key}", path="P", sdk="1") for key in messages("en")["doctor_agent_problems"]),
     *(ReviewError(f"errors_config.{key}", file="F", name="n") for key in messages("en")["errors_config"]),
     *(ReviewError(key, path="P") for key in ("git_missing", "git_failed", "store_unusable", "store_newer", "store_is_damaged", "bad_url")),
     *(ModelUnavailable(key, url=SERVER) for key in ("no_engine", "engine_unavailable", "embedded_not_installed")),
