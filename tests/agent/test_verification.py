@@ -6,9 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import scripted
@@ -42,6 +44,7 @@ from review_agent.tools.server import TOOLS
 CLOUD = Endpoint("https://cloud.example", TrustClass.CLOUD)
 HERE = Endpoint("http://127.0.0.1:1", TrustClass.LOOPBACK)
 LAN = Endpoint("http://10.0.0.1:1", TrustClass.LAN)
+SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 FINE = Ending("", usage=CloudUsage(turns=3), tools_used=True)
 
 
@@ -264,6 +267,31 @@ async def test_a_model_on_this_machine_sees_all_and_nothing_is_written_down(repo
     assert [case.id for case in verified.cases] == ["C1", "C2", "C3"]
 
 
+async def test_a_model_in_the_local_network_is_told_as_little_as_one_in_the_cloud(repo: Repo) -> None:
+    """Though it is the team's own: code leaves this machine, so it is masked and written down first."""
+    repo.commit({"a.py": "a = 1\n", "hush/c.py": "d = 4\n", "key.py": f'K = "{SECRET}"\n'})
+    kept: list[Egress] = []
+    side, settings = (
+        Side(LAN, "m", "key", cloud=False),
+        Settings(lang="en", local_only=("hush/",), allow_commands=True),
+    )
+    asked = scene(repo, side=side, settings=settings, keep_egress=kept.extend)
+
+    async def run(agent: Agent) -> Ending:
+        assert [agent.toolbox.refusal("read_lines", {"path": path}) == "" for path in ("a.py", "hush/c.py", "key.py")] == [
+            True, False, False,
+        ]  # fmt: skip
+        told = [await agent.toolbox.call("read_lines", {"path": "a.py"})]
+        told.append(await agent.toolbox.call("search_code", {"pattern": "="}))
+        assert SECRET not in "".join(answer.text for answer in told)
+        return FINE
+
+    verified = await verify(asked, VERDICTS[:1], run=run)
+    assert kept == list(verified.egress)
+    assert {(row.host, row.path, row.lines) for row in kept if row.path} == {("10.0.0.1:1", "a.py", "1")}
+    assert Note("commands_unused") in verified.notes
+
+
 async def test_files_that_are_not_asked_about_keep_their_old_names(repo: Repo) -> None:
     """Renamed out of what may not be seen, and over the limit, or not reviewed at all because nothing changed."""
     text = "".join(f"value_{n} = {n}\n" for n in range(30))
@@ -362,6 +390,27 @@ def test_tools_that_are_offered(more: dict[str, Any], side: Endpoint, missing: s
     asked = replace(bare(**more), side=Side(side, "m", "k", cloud=side is CLOUD))
     assert offered(asked, Served()) == set(TOOLS) - missing
     assert "local_model_analyze" not in offered(replace(asked, analyzer=None), Served())
+
+
+@pytest.mark.parametrize(("named", "there"), [((), False), (("local_model_analyze",), True)])
+def test_what_would_load_the_model_anew_each_time_is_for_who_names_it(
+    named: tuple[str, ...], there: bool
+) -> None:
+    asked = replace(bare(tools=named), side=Side(HERE, "m", "k", cloud=False))
+    assert ("local_model_analyze" in offered(asked, Served(reloads=True))) is there
+
+
+@pytest.mark.parametrize(
+    ("served", "note"),
+    [
+        (Served(tools=False), Note("agent_no_tools", {"model": "m"})),
+        (Served(context=2048), Note("agent_context_small", {"model": "m", "context": 2048, "least": ANY})),
+    ],
+)
+async def test_a_model_that_cannot_do_it_is_not_asked(served: Served, note: Note, repository: Repo) -> None:
+    asked = scene(repository, side=Side(HERE, "m", "k", cloud=False), ask=lambda: nullcontext(served))
+    verified = await verify(asked, VERDICTS, run=never)
+    assert (verified.fell_back, verified.why, verified.notes) == (True, "", (note,))
 
 
 # --- the name of the work
