@@ -14,10 +14,9 @@ from review_agent.agent.plan import pack
 from review_agent.agent.planner import Plan
 from review_agent.agent.router import ANSWER_TOKENS, Spot
 
-DEFAULT_MODEL = "claude-sonnet-5-5"
-DEFAULT_URL = "https://api.anthropic.com"
-# Of an agent, in tokens: what it is told before its first turn, what a turn adds to read, and what it writes.
-AGENT_START, AGENT_READS, AGENT_WRITES = 5000, 1000, 300
+# Of a turn of an agent, in tokens: what it adds to read besides code, as `benchmarks/agent.py` measures, and
+# what it writes: three times what the agent of that script does, which judges twice a turn in few words.
+AGENT_READS, AGENT_WRITES = 450, 300
 AGENT_FEW_TURNS = 5
 
 
@@ -41,8 +40,12 @@ class Forecast:
     agent: tuple[CloudUsage, CloudUsage] | None
 
 
-def forecast(plan: Plan, ways: Mapping[Spot, Route], *, max_turns: int, agent: bool) -> Forecast:
-    """What `plan` would ask by the routes `ways`. `agent`: whether one runs in the cloud, too."""
+def forecast(
+    plan: Plan, ways: Mapping[Spot, Route], *, max_turns: int, opening: int | None = None
+) -> Forecast:
+    """What `plan` would ask by the routes `ways`. `opening`: tokens of the first request of an agent in the
+    cloud, None = there is none.
+    """
     spots = [(unit, ways[unit.path, unit.index].kind) for units in plan.units.values() for unit in units]
     # What is known is known of the local model.
     fresh = [
@@ -55,7 +58,7 @@ def forecast(plan: Plan, ways: Mapping[Spot, Route], *, max_turns: int, agent: b
     away = [unit for unit, kind in fresh if kind is RouteKind.CLOUD]
     seen = sum(unit.tokens for unit, kind in spots if kind is not RouteKind.LOCAL)
     turns = (min(AGENT_FEW_TURNS, max_turns), max_turns)
-    few, many = (agent_usage(number, shown=seen) for number in turns)
+    agent = tuple(agent_usage(number, opening=opening, shown=seen) for number in turns) if opening else ()
     requests, tokens = _asked(plan, here)
     cloud_requests, cloud_tokens = _asked(plan, away)
     return Forecast(
@@ -64,7 +67,7 @@ def forecast(plan: Plan, ways: Mapping[Spot, Route], *, max_turns: int, agent: b
         local=requests,
         local_tokens=tokens,
         cloud=CloudUsage(cloud_requests, cloud_tokens, completion_tokens=ANSWER_TOKENS * len(away)),
-        agent=(few, many) if agent else None,
+        agent=(agent[0], agent[1]) if agent else None,
     )
 
 
@@ -78,13 +81,13 @@ def _asked(plan: Plan, units: Sequence[ReviewUnit]) -> tuple[int, int]:
     return requests, sum(map(plan.asker.piece_cost, units)) + plan.budget.overhead * requests
 
 
-def agent_usage(turns: int, *, shown: int) -> CloudUsage:
-    """What an agent of so many turns uses, `shown` tokens of code among what it reads.
+def agent_usage(turns: int, *, opening: int, shown: int) -> CloudUsage:
+    """What an agent of so many turns uses that begins with `opening` tokens and reads `shown` tokens of code.
 
     Each turn reads all of those before it again, out of the server's cache.
     """
-    read = AGENT_START + AGENT_READS * turns + shown
-    again = sum(AGENT_START + AGENT_READS * before for before in range(1, turns)) + shown * (turns - 1) // 2
+    read = opening + AGENT_READS * turns + shown
+    again = sum(opening + AGENT_READS * before for before in range(1, turns)) + shown * (turns - 1) // 2
     return CloudUsage(
         requests=turns,
         cache_read_tokens=again,

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from review_agent.agent.cloud import effective_mode
+from review_agent.agent.cloud import cloud_place, effective_mode
 from review_agent.agent.display import inline, terminal_text
 from review_agent.agent.engine import Engine, confine, open_engine
 from review_agent.agent.errors import EngineError
-from review_agent.agent.forecast import DEFAULT_MODEL, DEFAULT_URL, forecast
+from review_agent.agent.forecast import forecast
 from review_agent.agent.models import CloudUsage, EngineInfo, ReviewUnit, Route
 from review_agent.agent.planner import Plan, make_plan, narrowed
 from review_agent.agent.progress import duration
@@ -43,7 +43,8 @@ async def preview(job: Job) -> int:
     settings = job.settings
     reason = ""
     engine: Engine | None = None
-    here = replace(settings, mode="local")
+    local = effective_mode(settings) == "local"
+    here = replace(settings, mode="local", orchestrator=settings.orchestrator if local else "direct")
     if settings.backend == "anthropic":  # nothing of it is on this machine
         endpoints.confine(())
         reason = say(settings.lang, "preview_cloud", "no_local_engine")
@@ -109,10 +110,12 @@ class _Lines:
         # Whether engines answer is told above; routes are those of a run in which they do.
         has = Capabilities(self._mode, local=settings.backend != "anthropic", cloud=away)
         self._ways = routes(plan.files, plan.units, settings, has)
-        self._forecast = forecast(plan, self._ways, max_turns=settings.max_turns, agent=away)
-        self._model = settings.verify_model or environ.get("ANTHROPIC_MODEL", "") or DEFAULT_MODEL
-        url = settings.agent_base_url or environ.get("ANTHROPIC_BASE_URL", "") or DEFAULT_URL
-        self._host = endpoints.make_endpoint(url).host if away else ""
+        first = _opening(settings) if away and settings.orchestrator != "direct" else None
+        self._forecast = forecast(plan, self._ways, max_turns=settings.max_turns, opening=first)
+        self._host = self._model = ""
+        if away:
+            endpoint, self._model = cloud_place(settings, environ)
+            self._host = endpoint.host
 
     def head(self, target: Target, info: EngineInfo, reason: str) -> Iterator[str]:
         yield self._say("title")
@@ -167,7 +170,7 @@ class _Lines:
     def cloud(self) -> Iterator[str]:
         """What is asked of the endpoint that is paid for; nothing in local mode."""
         known, lang = self._forecast, self._lang
-        if known.agent is None:
+        if self._mode == "local":
             return
         for kind, share in known.shares.items():
             route = say(lang, "route_kinds", kind)
@@ -188,6 +191,8 @@ class _Lines:
                 answer=ANSWER_TOKENS,
                 cost=self._cost(asked),
             )
+        if known.agent is None:
+            return
         few, many = known.agent
         agent = {"few": few.turns, "many": many.turns, "low": _tokens(few), "high": _tokens(many)}
         yield say(lang, "preview_cloud", "agent", **agent, cost=self._cost(few, many))
@@ -203,6 +208,16 @@ class _Lines:
 
     def _say(self, key: str, **fields: object) -> str:
         return say(self._lang, "preview", key, **fields)
+
+
+def _opening(settings: Settings) -> int:
+    """Tokens of an agent's first request, in the cloud."""
+    from review_agent.agent.orchestrator import system_prompt
+    from review_agent.agent.room import opening
+    from review_agent.tools.server import TOOLS
+
+    tools = [name for name in TOOLS if name != "run_command" and name in (settings.tools or TOOLS)]
+    return opening(system_prompt(settings.lang, settings.system_prompt), tools, settings.lang)
 
 
 def _by_route(units: Sequence[ReviewUnit], ways: Mapping[Spot, Route]) -> dict[Route, list[int]]:

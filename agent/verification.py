@@ -204,9 +204,7 @@ def _verified(scene: Scene, outcome: Outcome, toolbox: Toolbox, room: Room | Non
             notes.append(Note("agent_detail", {"detail": scene.plan.masker.mask(outcome.detail)[:300]}))
     elif left:
         notes.append(Note("agent_left_open", {"count": left}))
-    if (
-        scene.settings.allow_commands and scene.leaves and not scene.side.cloud
-    ):  # else it was said
+    if scene.settings.allow_commands and scene.leaves and not scene.side.cloud:  # else it was said
         notes.append(Note("commands_unused"))
     return Verified(
         toolbox.cases,

@@ -70,6 +70,18 @@ def test_hybrid_shows_each_route_and_what_the_agent_may_cost(cli: Cli, repo: Pat
     assert "云端分析" not in text
 
 
+def test_without_an_agent_none_is_counted(cli: Cli, repo: Path) -> None:
+    text = preview(cli, repo, "--mode", "cloud", "--orchestrator", "direct", **LIST_PRICE)
+    assert "云端分析：1 个请求" in text
+    assert "轮粗略估算" not in text
+
+
+def test_an_agent_that_is_asked_for_by_name_may_be_anywhere_in_the_cloud(cli: Cli, repo: Path) -> None:
+    elsewhere = {"REVIEW_AGENT_AGENT_BASE_URL": "https://gateway.example/anthropic"}
+    text = preview(cli, repo, "--mode", "hybrid", "--orchestrator", "agent", **elsewhere)
+    assert "云端：gateway.example" in text
+
+
 def test_cloud_shows_what_its_analysis_costs(cli: Cli, repo: Path) -> None:
     text = preview(cli, repo, "--mode", "cloud", **LIST_PRICE)
     assert {path: route for path, (route, _) in rows(text).items()} == {
@@ -109,7 +121,9 @@ def test_local_mode_speaks_of_no_cloud(cli: Cli, repo: Path) -> None:
 
 
 def test_a_backend_in_the_cloud_needs_no_local_engine(cli: Cli, repo: Path) -> None:
-    text = preview(cli, repo, "--mode", "cloud", "--backend", "anthropic", **LIST_PRICE)
+    place = ("--base-url", "https://gateway.example", "--model", "glm-5")
+    text = preview(cli, repo, "--mode", "cloud", "--backend", "anthropic", *place, **LIST_PRICE)
+    assert "云端：gateway.example，模型 glm-5" in text
     assert "目前没有可用的引擎（所选的后端只用云端，本机没有引擎）" in text
     assert rows(text)["src/login.py"][0] == "云端"
 
