@@ -1,10 +1,11 @@
 """What an agent costs beside its model: bytes and tokens a turn, seconds until it asks, memory.
 
-    python benchmarks/agent.py [--repo DIR] [--runs 3]
+    python benchmarks/agent.py [--repo DIR] [--runs 3] [-- --from main --to feature --max-turns 200]
 
 The installed command reviews a folder in mode hybrid, with the mock server of tests/harness as its local
 engine, the bundled `claude` and a scripted Messages server, all on this machine, with a home and a dummy key
 of their own. So what a model would take is not in the figures. Medians of whole runs; tokens are estimates.
+What follows `--` is handed to `review-agent run`.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Watch:
                 continue
 
 
-def one(repo: Path, folder: Path) -> Run:
+def one(repo: Path, folder: Path, options: list[str]) -> Run:
     times: list[float] = []
     plan = claude_scripts.reviewer(refute=["auth"])
 
@@ -88,7 +89,9 @@ def one(repo: Path, folder: Path) -> Run:
         with ScriptedClaude(timed) as claude:  # type: ignore[arg-type]
             cli = Cli(folder / "home", env={"ANTHROPIC_API_KEY": "dummy", "ANTHROPIC_BASE_URL": claude.url})
             cli.home.mkdir()
-            argv = cli.argv("run", repo, "--mode", "hybrid", "--base-url", local.url, "--model", "mock:7b")
+            argv = cli.argv(
+                "run", repo, "--mode", "hybrid", "--base-url", local.url, "--model", "mock:7b", *options
+            )
             began = time.time()
             process = subprocess.Popen(
                 argv,
@@ -123,11 +126,12 @@ def main() -> None:
     )
     parser.add_argument("--repo", type=Path, default=ROOT / "examples" / "demo-repo")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("options", nargs="*")
     given = parser.parse_args()
     runs: list[Run] = []
     for _ in range(given.runs):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(one(given.repo.resolve(), Path(folder)))
+            runs.append(one(given.repo.resolve(), Path(folder), given.options))
     first = runs[0]
     turns = len(first.sizes)
 
