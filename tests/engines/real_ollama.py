@@ -57,6 +57,8 @@ class Ollama:
 
     def add_laconic(self) -> None:
         self._add(LACONIC, _TEMPLATE)
+
+    def add_tooled(self) -> None:
         # Its template makes the server say so; without an end it would chat for thousands of tokens.
         self._add(TOOLED, _TEMPLATE + "{{ if .Tools }}{{ end }}", parameters={"stop": ["\n", ".", "。"]})
 

@@ -65,6 +65,7 @@ def test_ollama_says_that_a_model_has_no_tools(ollama: Ollama, run: Run) -> None
 
 
 def test_ollamas_own_context_is_too_small(ollama: Ollama, run: Run) -> None:
+    ollama.add_tooled()
     note = note_of(run(ollama.url, TOOLED))
     assert (note["key"], note["context"]) == ("agent_context_small", 4096)
     assert 5000 < note["least"] < 8192
@@ -76,6 +77,7 @@ def test_ollamas_own_context_is_too_small(ollama: Ollama, run: Run) -> None:
 def roomy(made: dict[str, Any], tmp_path: Path) -> Iterator[Ollama]:
     (home := tmp_path / "ollama").mkdir()
     server = started(made, home, OLLAMA_CONTEXT_LENGTH="16384")
+    server.add_tooled()
     yield server
     server.stop()
 
@@ -96,12 +98,12 @@ def test_ollama_cuts_a_conversation_without_a_word(made: dict[str, Any], tmp_pat
     server = started(made, home, OLLAMA_CONTEXT_LENGTH="512")
     try:
         said = [{"role": "user", "content": "word " * 900}]
-        answer = server.ask("/v1/messages", model=TOOLED, max_tokens=2, messages=said)
+        answer = server.ask("/v1/messages", model=LACONIC, max_tokens=2, messages=said)
         loads = server.loads()
         one = [{"role": "user", "content": "Hi"}]
         options = {"num_ctx": 1024, "num_predict": 2}
-        server.ask("/api/chat", model=TOOLED, messages=one, options=options, stream=False)
-        server.ask("/v1/messages", model=TOOLED, max_tokens=2, messages=one)
+        server.ask("/api/chat", model=LACONIC, messages=one, options=options, stream=False)
+        server.ask("/v1/messages", model=LACONIC, max_tokens=2, messages=one)
     finally:
         server.stop()
     usage = answer["usage"]
