@@ -201,8 +201,8 @@ def test_the_time_a_command_may_take(cli: Cli, place: Path, name: str) -> None:
 
 def test_a_review_says_that_it_runs_no_commands(cli: Cli, place: Path) -> None:
     shown = cli.run("config", "show", place, REVIEW_AGENT_ALLOW_COMMANDS="true").stdout.decode()
-    assert "审查本身不运行任何命令" in shown
-    assert "审查本身不运行任何命令" not in cli.run("config", "show", place).stdout.decode()
+    assert "本次审查没有运行任何命令" in shown
+    assert "本次审查没有运行任何命令" not in cli.run("config", "show", place).stdout.decode()
 
 
 def test_a_repository_cannot_turn_commands_on(cli: Cli, place: Path) -> None:
