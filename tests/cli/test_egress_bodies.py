@@ -21,7 +21,7 @@ from claude_scripts import GUESSING, LOOKING, OURS, analyst, greedy, reviewer
 from driver import Cli, Server, launch
 from gitrepo import make_repo
 from planted import Planted, plant
-from scripted_claude import Asked, ScriptedClaude, flat
+from scripted_claude import Asked, Fault, ScriptedClaude, flat
 
 from review_agent.tools.redact import mask
 
@@ -352,6 +352,7 @@ def test_the_rows_of_a_killed_run_stay(tmp_path: Path, made: Planted, local: Ser
     def script(asked: Asked) -> Any:
         if asked.turn == 5:
             os.kill(running[0], signal.SIGKILL)
+            return Fault("hang")  # until the program has heard that its parent is gone
         return inner(asked)
 
     with ScriptedClaude(script) as claude:

@@ -172,6 +172,9 @@ def test_a_whole_run(url: str, tmp_path: Path, address: tuple[str, ...]) -> None
         "model": NAME,
         "model_digest": "",
         "orchestrator": "direct",
+        "cloud_host": "",
+        "cloud_model": "",
+        "agent_model": "",
     }
     assert [(file["path"], file["status"]) for file in report["files"]] == [("add.py", "reviewed")]
     assert report["usage"]["requests"] >= 1
