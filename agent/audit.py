@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from review_agent.agent.models import Egress
+from review_agent.agent.reports.masked import masked_egress
 from review_agent.checkpoints.store import Store
 from review_agent.tools.redact import mask
 
@@ -114,19 +115,8 @@ def masked_audit(audit: Audit) -> Audit:
     return replace(
         audit,
         run_id=mask(audit.run_id),
-        egress=tuple(_masked_egress(row) for row in audit.egress),
+        egress=tuple(masked_egress(row) for row in audit.egress),
         calls=tuple(_masked_call(call) for call in audit.calls),
-    )
-
-
-def _masked_egress(row: Egress) -> Egress:
-    return replace(
-        row,
-        time=mask(row.time),
-        host=mask(row.host),
-        path=mask(row.path),
-        model=mask(row.model),
-        lines=mask(row.lines),
     )
 
 

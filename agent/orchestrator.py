@@ -26,20 +26,9 @@ from review_agent.agent.spans import span
 from review_agent.agent.toolbox import Toolbox
 from review_agent.agent.wording import sentence
 from review_agent.prompts import load, say
-from review_agent.tools.claude import (
-    Called,
-    Ended,
-    Limits,
-    Pushed,
-    Result,
-    Retrying,
-    Session,
-    Side,
-    Tokens,
-    Turn,
-    short_name,
-)
-from review_agent.tools.server import TOOLS, full_name
+from review_agent.tools.claude import Limits, Session, Side
+from review_agent.tools.claude_events import Called, Ended, Pushed, Result, Retrying, Tokens, Turn
+from review_agent.tools.server import TOOLS, full_name, short_name
 
 DEFAULT_SECONDS = 3600.0  # the whole session, where the user set no limit
 MOST_EQUAL_CALLS = 8

@@ -22,7 +22,7 @@ NETWORK = {
     "anthropic": {"tools/backends/anthropic.py"},
     "httpx2": {"tools/backends/anthropic.py", "tools/cloud_transport.py", "tools/endpoints.py"},
     "socket": {"tools/endpoints.py", "tools/tripwire.py"},
-    "claude_agent_sdk": {"tools/claude.py", "tools/server.py"},
+    "claude_agent_sdk": {"tools/claude.py", "tools/claude_events.py", "tools/server.py"},
     "httpx": {
         "tools/backends/listing.py", "tools/backends/ollama.py", "tools/backends/openai.py", "tools/backends/wire.py",
         "tools/download.py", "tools/endpoints.py", "tools/hubs.py", "tools/ollama_pull.py", "tools/transport.py",

@@ -19,7 +19,7 @@ def masked(report: Report) -> Report:
         summary=mask(report.summary),
         verdicts=tuple(_verdict(verdict) for verdict in report.verdicts),
         files=tuple(_file(file) for file in report.files),
-        egress=tuple(_egress(row) for row in report.egress),
+        egress=tuple(masked_egress(row) for row in report.egress),
         notes=_notes(report.notes),
     )
 
@@ -74,8 +74,15 @@ def _file(file: FileResult) -> FileResult:
     )
 
 
-def _egress(row: Egress) -> Egress:
-    return replace(row, host=mask(row.host), path=mask(row.path), model=mask(row.model))
+def masked_egress(row: Egress) -> Egress:
+    return replace(
+        row,
+        time=mask(row.time),
+        host=mask(row.host),
+        path=mask(row.path),
+        model=mask(row.model),
+        lines=mask(row.lines),
+    )
 
 
 def _notes(notes: tuple[Note, ...]) -> tuple[Note, ...]:

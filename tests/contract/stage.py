@@ -21,7 +21,8 @@ from review_agent.agent.orchestrator import Agent, Bounds
 from review_agent.agent.router import Policy
 from review_agent.agent.target import make_target
 from review_agent.agent.toolbox import Outbox, Toolbox
-from review_agent.tools.claude import Called, Limits, Session, Side, program
+from review_agent.tools.claude import Limits, Session, Side, program
+from review_agent.tools.claude_events import Called
 from review_agent.tools.endpoints import make_endpoint
 from review_agent.tools.files import FileGate
 from review_agent.tools.git import Repository

@@ -16,7 +16,7 @@ from converse import running_clis
 from scripted_claude import Asked, Fault, Reply, ScriptedClaude
 from stage import Stage
 
-from review_agent.tools.claude import Turn
+from review_agent.tools.claude_events import Turn
 
 
 @pytest.mark.parametrize("how", ["loops", "hangs"])
