@@ -27,6 +27,8 @@ from review_agent.tools.git import Commit, Repository
 MAX_READ_BYTES = 2 * 1024 * 1024
 SEARCH_SECONDS = 10.0
 _AT_ONCE = 50  # files
+# Seconds. RE2 gives the interpreter up and takes it back at once, so that no other thread comes to its turn.
+_BREATH = 0.0002
 _MOST_TOUCHED = 200  # files of one answer about history that are looked into
 
 
@@ -147,6 +149,7 @@ class Library:
         """What takes longest, at once: which files under review hold secrets, and what else there is."""
         for file in self.files.values():
             self._hidden(file)
+            time.sleep(_BREATH)
         self._rest()
 
     def visible(self, path: str) -> SourceFile | None:
