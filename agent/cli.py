@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from itertools import pairwise
 
 import click
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "config": "review_agent.agent.commands.config_cli",
     "policy": "review_agent.agent.commands.policy",
     "route": "review_agent.agent.commands.route",
+    "hook": "review_agent.agent.commands.hook",
 }
 INTERRUPTED = 130
 
@@ -139,8 +141,17 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         no_args_is_help=True,
     )
     root.lang = lang
+    code = guarded(
+        lambda: root.main(list(argv), prog_name="review-agent", standalone_mode=False, obj=environ), lang
+    )
+    in_hook = any(pair == ("hook", "run") for pair in pairwise(argv))
+    return min(code, 1) if in_hook else code  # git, and pre-commit, know no more than yes and no
+
+
+def guarded(action: Callable[[], object], lang: str) -> int:
+    """The exit code of an action. What goes wrong in it is said here, and is one, too."""
     try:
-        result = root.main(list(argv), prog_name="review-agent", standalone_mode=False, obj=environ)
+        result = action()
         return result if isinstance(result, int) else 0
     except ReviewError as exc:
         complain(sentence(exc, lang), lang)

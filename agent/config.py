@@ -30,7 +30,7 @@ PREFIX = "REVIEW_AGENT_"
 OTHER_VARIABLES = frozenset(  # ours, but no settings
     {
         f"REVIEW_AGENT_{name}"
-        for name in ("CORPUS", "BENCH", "OLLAMA", "GGUF", "CI_CACHE", "CACHE_KEY", "FAULT")
+        for name in ("CORPUS", "BENCH", "OLLAMA", "GGUF", "CI_CACHE", "CACHE_KEY", "FAULT", "SKIP")
     }
 )
 

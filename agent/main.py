@@ -16,6 +16,12 @@ def main() -> None:
         sys.exit(2)
     import os
 
+    if sys.argv[1:3] == ["hook", "run"] and os.environ.get("REVIEW_AGENT_SKIP") == "1":
+        from review_agent.prompts import DEFAULT_LANG, LANGS, say
+
+        lang = os.environ.get("REVIEW_AGENT_LANG", "")
+        print(say(lang if lang in LANGS else DEFAULT_LANG, "hook", "skipped"), file=sys.stderr)
+        return
     try:
         from review_agent.agent.cli import run
 

@@ -18,6 +18,8 @@ from review_agent.tools.redact import mask
 HEARTBEAT_SECONDS = 15.0
 STATE_SECONDS = 2.0  # a fast server would flood a log with state lines
 
+_AT_LENGTH = frozenset({"reading", "planning", "finding", "failed", "state", "stopped", "resume"})
+
 
 @dataclass
 class Forecast:
@@ -67,6 +69,7 @@ class Progress:
     lang: str
     live: bool = False
     quiet: bool = False
+    brief: bool = False  # inside another program, which says itself what came of it
     clock: Callable[[], float] = time.monotonic
     meter: Callable[[], int] = lambda: 0
     _forecast: Forecast | None = None
@@ -78,6 +81,8 @@ class Progress:
 
     def line(self, key: str, **fields: object) -> None:
         """One sentence of `[progress]`."""
+        if self.brief and key in _AT_LENGTH:
+            return
         self.text(say(self.lang, "progress", key, **fields))
 
     def text(self, text: str) -> None:

@@ -56,6 +56,7 @@ class Recorded(BaseModel):
     allowed: list[str] | None = None  # the directories that could be read
     engine: dict[str, str] = {}
     cloud_key: str = ""
+    pushed: str = ""  # remote and ref of the push that it was for
 
     def target(self) -> Target:
         return Target(self.kind, self.root, self.base, self.head, self.diff_file, self.diff_text)
@@ -83,6 +84,7 @@ def record(
     demo: bool,
     fresh: bool,
     cloud_key: str = "",
+    pushed: str = "",
 ) -> str:
     plain = {name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()}
     return json.dumps(
@@ -110,6 +112,7 @@ def record(
                 "cloud_model": engine.cloud_model,
             },
             **({"cloud_key": cloud_key} if cloud_key else {}),
+            **({"pushed": pushed} if pushed else {}),
         },
         ensure_ascii=True,
     )

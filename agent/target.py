@@ -223,6 +223,8 @@ class _Reader:
 
     def _range(self, target: Target) -> tuple[list[Entry], Target, tuple[Note, ...]]:
         head = self.repo.resolve(target.head)
+        if target.base == self.repo.empty_tree:  # all of a history, as on its first push
+            return self._between(target.base, head), replace(target, head=head), ()
         tip = self.repo.resolve(target.base or "HEAD")
         base = self.repo.merge_base(tip, head)
         self.base_commit = base

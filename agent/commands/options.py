@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import click
 
@@ -19,9 +19,10 @@ _METAVARS = {
 }  # fmt: skip
 
 
-def setting_options(lang: str) -> list[click.Parameter]:
-    """One option per setting that a flag may set. Values are checked with the configuration, in one place."""
-    return [_setting(key, lang) for key in KEYS if key.flag and key.name not in PLANNED]
+def setting_options(lang: str, names: Collection[str] | None = None) -> list[click.Parameter]:
+    """One option per setting (of `names`) that a flag may set. Values are checked with the configuration."""
+    keys = (key for key in KEYS if key.flag and key.name not in PLANNED)
+    return [_setting(key, lang) for key in keys if names is None or key.name in names]
 
 
 def _setting(key: Key, lang: str) -> click.Option:
@@ -37,9 +38,11 @@ def _setting(key: Key, lang: str) -> click.Option:
 
 
 def _choices(key: Key) -> tuple[str, ...]:
+    if key.name != "format":
+        return key.choices
     from review_agent.agent.reports import FORMATS
 
-    return tuple(FORMATS) if key.name == "format" else key.choices
+    return tuple(FORMATS)
 
 
 def target_options(lang: str) -> list[click.Parameter]:

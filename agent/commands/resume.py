@@ -68,6 +68,7 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     if asked.allowed is not None and tuple(asked.allowed) != job.target.allowed:
         then, now = (", ".join(given) or "[]" for given in (asked.allowed, job.target.allowed))
         raise UsageError("resume_allowed_differs", then=then, now=now)
+    job = replace(job, pushed=asked.pushed)
     if not own_outputs and asked.outputs:
         job = replace(job, outputs=asked.outputs)
     return asyncio.run(execute(job))

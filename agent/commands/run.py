@@ -41,7 +41,10 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One review as asked: everything that `run` and `resume` hand over."""
+    """One review as asked: everything that `run` and `resume` hand over.
+
+    `pushed` names the ref of a push that it is for; with `reports` it says little, and adds its report there.
+    """
 
     target: Target
     settings: Settings
@@ -53,6 +56,8 @@ class Job:
     notes: tuple[Note, ...] = ()
     run_id: str = ""
     fresh: bool = False
+    pushed: str = ""
+    reports: list[Report] | None = None
 
 
 def command(lang: str) -> click.Command:
@@ -160,7 +165,8 @@ async def execute(job: Job) -> int:
 
     started = asyncio.get_running_loop().time()
     settings = job.settings
-    progress = Progress(sys.stderr, settings.lang, live=sys.stderr.isatty())
+    brief = job.reports is not None
+    progress = Progress(sys.stderr, settings.lang, live=sys.stderr.isatty(), brief=brief)
     opened: Engine | EngineError
     confine(settings, job.environ)
     try:
@@ -289,6 +295,7 @@ def _asked(job: Job, target: Target, engine: Engine) -> str:
         demo=engine.demo,
         fresh=job.fresh,
         cloud_key=engine.cloud_key,
+        pushed=job.pushed,
     )
 
 
@@ -371,6 +378,8 @@ def _publish_kept(report: Report, job: Job, progress: Progress, *, kept: bool) -
 def _publish(report: Report, job: Job, progress: Progress) -> None:
     from review_agent.agent.output import write_outputs
 
+    if job.reports is not None:
+        job.reports.append(report)
     for name in write_outputs(report, job.outputs):
         progress.line("report_written", path=name)
 
