@@ -14,7 +14,10 @@ from review_agent.agent.cli import Root
 ROOT = Path(__file__).parents[1]
 OTHERS = [
     ROOT / "docs" / f"{name}.md"
-    for name in ("agent", "checkpoints", "cloud", "commands", "local-only", "routes")
+OTHERS = [
+    ROOT / "docs" / f"{name}.md"
+    for name in ("agent", "checkpoints", "cloud", "commands", "hook", "hook.en", "local-only", "routes")
+]
 ]
 PAGES = sorted([*ROOT.glob("docs/engines/*.md"), *OTHERS, *ROOT.glob("README*.md")])
 PROGRAM = "review-agent"
@@ -125,3 +128,10 @@ def test_how_commands_are_found(text: str, found: list[str]) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     missing = [link for link in _LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_what_the_hook_page_shows_was_seen() -> None:
+    page, seen = (ROOT / "docs" / "hook.md", ROOT / "tests" / "golden" / "push.zh-CN.txt")
+    shown = [body for kind, body in _BLOCK.findall(page.read_text()) if kind == "text"]
+    assert len(shown) == 1
+    assert set(shown[0].splitlines()) <= set(seen.read_text().splitlines())
