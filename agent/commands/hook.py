@@ -45,10 +45,13 @@ def command(lang: str) -> click.Command:
 
 @click.pass_obj
 def _run(environ: Mapping[str, str], /, hook: str, remote: str, url: str, **given: object) -> int:
+    lang = language(sys.argv[1:], environ)
+    if environ.get("REVIEW_AGENT_SKIP") == "1":  # `main` has asked, where the words stand as git is told
+        _say(lang, "skipped")
+        return 0
     lines = ""
     if sys.stdin is not None and not sys.stdin.isatty():
         lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    lang = language(sys.argv[1:], environ)
     if not lines.strip() and "PRE_COMMIT_REMOTE_BRANCH" not in environ:
         if not remote:  # git always names one
             _say(lang, "nothing_given")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -385,6 +387,31 @@ def test_lines_that_are_none_of_gits(pushed_once: Desk, lines: str, on_error: st
     assert done.returncode == code
     assert "读不懂" in done.stderr.decode()
     assert b"\x1b" not in done.stderr
+
+
+def test_skipping_counts_wherever_the_words_stand(pushed_once: Desk) -> None:
+    words = ("--lang", "en", "hook", "run", "pre-push", "origin")
+    done = pushed_once.cli.run(*words, stdin=b"nonsense", REVIEW_AGENT_ON_ERROR="block", **SKIP)
+    assert (done.returncode, b"skipped by" in done.stderr) == (0, True)
+
+
+def test_skipping_imports_next_to_nothing(pushed_once: Desk) -> None:
+    program = Path(sys.executable).parent / "review-agent"
+    argv = [sys.executable, "-X", "importtime", str(program), "hook", "run", "pre-push", "origin", "url"]
+    done = subprocess.run(argv, env=pushed_once.environment(**SKIP), capture_output=True)
+    loaded = done.stderr.decode()
+    assert "review_agent.prompts" in loaded
+    assert not [name for name in ("click", "pydantic", "agent.cli", "git.cmd") if f" {name}" in loaded]
+
+
+def test_without_a_store_nothing_is_promised(pushed_once: Desk) -> None:
+    pushed_once.commit(one=FAULTY, two=FAULTY.replace("run", "two"))
+    off = {"REVIEW_AGENT_CHECKPOINT_ENABLED": "false", "REVIEW_AGENT_MAX_FILES": "1"}
+    seen = pushed_once.push("origin", "main", **off)
+    assert seen.code == 0
+    assert "review-agent resume" not in seen.seen
+    assert "review-agent report" not in seen.seen
+    assert "可以重试：`review-agent run --from" in seen.seen
 
 
 @pytest.mark.parametrize("words", [("--no-such",), ("pre-commit",), (), ("pre-push", "a", "b", "c")])
