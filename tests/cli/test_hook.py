@@ -173,6 +173,14 @@ def test_resume_pays_the_debt(pushed_once: Desk) -> None:
     assert "上次推送没有审查完" not in pushed_once.push("origin", "main").seen
 
 
+def test_a_resume_that_stops_again_leaves_the_rest_to_the_next_push(pushed_once: Desk) -> None:
+    pushed_once.commit(**{name: FAULTY.replace("run", name) for name in ("one", "two", "three")})
+    pushed_once.push("origin", "main", REVIEW_AGENT_MAX_FILES="1")
+    assert pushed_once.see(*pushed_once.cli.argv("resume", "--max-files", "1")).code == 4
+    pushed_once.commit(four=CLEAN)
+    assert "上次推送没有审查完" in pushed_once.push("origin", "main").seen
+
+
 def test_time_is_bounded_for_all_refs_together(pushed_once: Desk) -> None:
     assert pushed_once.server is not None
     pushed_once.server.configure(fault="hang")
@@ -393,6 +401,10 @@ def test_skipping_counts_wherever_the_words_stand(pushed_once: Desk) -> None:
     words = ("--lang", "en", "hook", "run", "pre-push", "origin")
     done = pushed_once.cli.run(*words, stdin=b"nonsense", REVIEW_AGENT_ON_ERROR="block", **SKIP)
     assert (done.returncode, b"skipped by" in done.stderr) == (0, True)
+
+
+def test_skipping_is_for_the_hook_only(cli: Cli) -> None:
+    assert "还没有运行记录" in cli.run("runs", "list", **SKIP).stderr.decode()
 
 
 def test_skipping_imports_next_to_nothing(pushed_once: Desk) -> None:
