@@ -18,6 +18,7 @@ from review_agent.agent.models import (
     Symbol,
     Verdict,
 )
+from review_agent.agent.replacements import replaces
 from review_agent.agent.units import enclosing
 
 EVIDENCE_CONTEXT = 2
@@ -78,8 +79,13 @@ def _finding(placed: Placed, context: Context) -> Finding:
         message=candidate.explanation,
         suggestion=candidate.suggestion,
         replacement=candidate.replacement,
+        exact=replaces(candidate.quote, candidate.replacement, _anchored(context, placed.start, placed.end)),
     )
     return complete(finding, context)
+
+
+def _anchored(context: Context, start: int, end: int) -> Sequence[str]:
+    return context.file.lines[start - 1 : end] if start else ()
 
 
 def complete(finding: Finding, context: Context) -> Finding:
@@ -94,9 +100,10 @@ def complete(finding: Finding, context: Context) -> Finding:
         message=mask(finding.message),
         suggestion=mask(finding.suggestion),
         replacement=mask(finding.replacement),
+        exact=finding.exact and mask(finding.replacement) == finding.replacement,
     )
     # Masked too: who knows the line around a short password could try all of them against a bare hash.
-    code = mask("\n".join(context.file.lines[start - 1 : end])).split("\n") if start else ()
+    code = mask("\n".join(_anchored(context, start, end))).split("\n") if start else ()
     return replace(
         finding,
         evidence=(_evidence(finding, context),) if start else (),

@@ -284,7 +284,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`start_line` 0 = no line (a file-level finding). `source` is "model" or the name of a check."""
+    """`start_line` 0 = no line (a file-level finding). `source` is "model" or the name of a check.
+
+    `exact`: `replacement` can take the place of the lines as it is.
+    """
 
     rule_id: str
     category: Category
@@ -301,6 +304,7 @@ class Finding:
     symbol: str = ""
     evidence: tuple[Evidence, ...] = ()
     fingerprint: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ Mode = Literal["auto", "local", "hybrid", "cloud"]
 Backend = Literal["auto", "ollama", "openai", "anthropic", "embedded"]
 Orchestrator = Literal["auto", "direct", "agent"]
 Lang = Literal["zh-CN", "en"]
-Format = Literal["terminal", "markdown", "json", "sarif"]
+Format = Literal["terminal", "markdown", "json", "sarif", "codequality", "rdjson"]
 OnError = Literal["allow", "block"]
 
 NEVER = "never"

@@ -13,6 +13,7 @@ from review_agent.agent.display import inline
 from review_agent.agent.findings import Context, complete, same
 from review_agent.agent.models import Candidate, Category, Finding, Placed, Severity, SourceFile
 from review_agent.agent.opinions import piece
+from review_agent.agent.replacements import replaces
 from review_agent.agent.replies import Replies
 from review_agent.tools.server import Answered
 
@@ -53,6 +54,9 @@ class Statements:
                 suggestion=said.suggestion,
                 replacement=said.replacement,
                 source=AGENT,
+                exact=replaces(
+                    said.quote, said.replacement, context.file.lines[placed.start - 1 : placed.end]
+                ),
             ),
             context,
         )

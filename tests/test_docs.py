@@ -14,10 +14,17 @@ from review_agent.agent.cli import Root
 ROOT = Path(__file__).parents[1]
 OTHERS = [
     ROOT / "docs" / f"{name}.md"
-OTHERS = [
-    ROOT / "docs" / f"{name}.md"
-    for name in ("agent", "checkpoints", "cloud", "commands", "hook", "hook.en", "local-only", "routes")
-]
+    for name in (
+        "agent",
+        "checkpoints",
+        "cloud",
+        "commands",
+        "formats",
+        "hook",
+        "hook.en",
+        "local-only",
+        "routes",
+    )
 ]
 PAGES = sorted([*ROOT.glob("docs/engines/*.md"), *OTHERS, *ROOT.glob("README*.md")])
 PROGRAM = "review-agent"

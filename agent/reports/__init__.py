@@ -6,7 +6,7 @@ from review_agent.agent.errors import UsageError
 from review_agent.agent.models import Report
 from review_agent.agent.reports.masked import masked
 
-FORMATS = ("terminal", "markdown", "json", "sarif")
+FORMATS = ("terminal", "markdown", "json", "sarif", "codequality", "rdjson")
 
 
 def render(report: Report, fmt: str, *, width: int = 80, color: bool = False) -> str:
@@ -31,4 +31,12 @@ def render(report: Report, fmt: str, *, width: int = 80, color: bool = False) ->
         from review_agent.agent.reports.sarif import render_sarif
 
         return render_sarif(report)
+    if fmt == "codequality":
+        from review_agent.agent.reports.codequality import render_codequality
+
+        return render_codequality(report)
+    if fmt == "rdjson":
+        from review_agent.agent.reports.rdjson import render_rdjson
+
+        return render_rdjson(report)
     raise UsageError("format_unknown", format=fmt, known=", ".join(FORMATS))

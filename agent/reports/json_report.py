@@ -68,6 +68,7 @@ class _Finding(_Stored):
     reason_key: str
     symbol: str
     reason_fields: dict[str, FieldValue] = {}
+    exact: bool = False
 
 
 class _File(_Stored):
@@ -152,6 +153,7 @@ def _finding(number: int, verdict: Verdict, words: Words) -> _Finding:
         reason_key=verdict.reason,
         reason_fields=_fields(verdict.fields),
         symbol=finding.symbol,
+        exact=finding.exact,
     )
 
 
@@ -230,6 +232,7 @@ def _verdict(stored: _Finding) -> Verdict:
         symbol=stored.symbol,
         evidence=stored.evidence,
         fingerprint=stored.fingerprint,
+        exact=stored.exact,
     )
     return Verdict(finding, stored.outcome, stored.reason_key, dict(stored.reason_fields))
 

@@ -52,6 +52,7 @@ def _finding(finding: Finding) -> Finding:
         message=mask(finding.message),
         suggestion=mask(finding.suggestion),
         replacement=mask(finding.replacement),
+        exact=finding.exact and mask(finding.replacement) == finding.replacement,
         symbol=mask(finding.symbol),
         evidence=tuple(_evidence(piece) for piece in finding.evidence),
     )

@@ -44,6 +44,7 @@ INJECTION = Finding(
         Evidence(99, ("find_user(request.args['name'])  # " + "很长的注释" * 12,)),
     ),
     fingerprint="5f2d9a",
+    exact=True,
 )
 HOSTILE = Finding(
     rule_id="bug/[x](http://evil.example)",

@@ -13,7 +13,10 @@ import pytest
 from review_agent.agent.reports import FORMATS, render
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-SUFFIX = {"terminal": "txt", "markdown": "md", "json": "json", "sarif": "sarif"}
+SUFFIX = {"terminal": "txt", "markdown": "md", "json": "json", "sarif": "sarif"} | {
+    "codequality": "codequality.json",
+    "rdjson": "rdjson",
+}
 
 
 @pytest.mark.parametrize("lang", ["zh-CN", "en"])

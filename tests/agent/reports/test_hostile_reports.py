@@ -144,12 +144,28 @@ def test_a_terminal_gets_lines_and_nothing_else(report: Report, width: int) -> N
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain  # our colours, and no escape besides
 
 
+@pytest.mark.parametrize("parser", PARSERS.values(), ids=PARSERS)
+@settings(max_examples=60)
+@given(report=REPORTS)
+def test_messages_that_become_comments_hold_words_and_code_only(parser, report: Report) -> None:
+    for diagnostic in json.loads(render(report, "rdjson"))["diagnostics"]:
+        found = kinds(parser.parse(diagnostic["message"]))
+        assert found <= OURS - {
+            "heading_open",
+            "heading_close",
+            "fence",
+            "bullet_list_open",
+            "list_item_open",
+        }
+
+
 @settings(max_examples=120)
 @given(report=REPORTS)
 def test_documents_for_programs_hold_no_control_character(report: Report) -> None:
     stored = render(report, "json")
     sarif = render(report, "sarif")
-    for text in (stored, sarif):
+    others = [render(report, fmt) for fmt in ("codequality", "rdjson")]
+    for text in (stored, sarif, *others):
         assert forbidden(text, "\n") == []
         assert commands(text) == []
         json.loads(text)
