@@ -19,6 +19,7 @@ COMMANDS = {
     "resume": "review_agent.agent.commands.resume",
     "runs": "review_agent.agent.commands.runs",
     "report": "review_agent.agent.commands.report",
+    "publish": "review_agent.agent.commands.publish",
     "audit": "review_agent.agent.commands.audit",
     "doctor": "review_agent.agent.commands.doctor",
     "models": "review_agent.agent.commands.models",

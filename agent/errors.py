@@ -103,3 +103,27 @@ class Stopped(ReviewError):
 
 class AnswerUnreadable(ReviewError):
     """The model's text holds no answer in the asked form."""
+
+
+class ForgeError(ReviewError):
+    """A forge (GitHub) failed, or refused what was asked of it."""
+
+
+class ForgeDenied(ForgeError):
+    """401 or 403: the token may not do that. Tokens of pull requests from forks may only read."""
+
+
+class ForgeMissing(ForgeError):
+    """404: no such repository or pull request, or none that the token may see."""
+
+
+class ForgeRejected(ForgeError):
+    """422: what was sent is not acceptable."""
+
+
+class ForgeBusy(ForgeError):
+    """A limit of requests, for longer than we wait."""
+
+
+class ForgeFault(ForgeError):
+    """5xx, a broken connection, an answer that cannot be read: it may have been carried out all the same."""

@@ -57,9 +57,16 @@ class Recorded(BaseModel):
     engine: dict[str, str] = {}
     cloud_key: str = ""
     pushed: str = ""  # remote and ref of the push that it was for
+    pull: int = 0
+    since: str = ""
+    why: str = ""
+    review_key: str = ""
 
     def target(self) -> Target:
-        return Target(self.kind, self.root, self.base, self.head, self.diff_file, self.diff_text)
+        return Target(
+            self.kind, self.root, self.base, self.head, self.diff_file, self.diff_text,
+            pull=self.pull, since=self.since, why=self.why, settled=True,
+        )  # fmt: skip
 
     def engine_info(self) -> EngineInfo:
         given = self.engine
@@ -85,6 +92,7 @@ def record(
     fresh: bool,
     cloud_key: str = "",
     pushed: str = "",
+    review_key: str = "",
 ) -> str:
     plain = {name: list(value) if isinstance(value, list | tuple) else value for name, value in flags.items()}
     return json.dumps(
@@ -113,9 +121,14 @@ def record(
             },
             **({"cloud_key": cloud_key} if cloud_key else {}),
             **({"pushed": pushed} if pushed else {}),
+            **(_pull(target, review_key) if target.pull else {}),
         },
         ensure_ascii=True,
     )
+
+
+def _pull(target: Target, review_key: str) -> dict[str, str | int]:
+    return {"pull": target.pull, "since": target.since, "why": target.why, "review_key": review_key}
 
 
 def recorded(row: RunRow) -> Recorded:
@@ -143,6 +156,7 @@ def target_digest(asked: str) -> str:
             "fresh",
             "allowed",
             "cloud_key",
+            "since",
         )
         if name in fields  # without a cloud side, runs of earlier versions are the same as ours
     }

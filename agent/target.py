@@ -10,6 +10,7 @@ from pathlib import Path
 
 from review_agent.agent.classify import skip_by_path
 from review_agent.agent.errors import FileRefused, TargetError
+from review_agent.agent.markers import Checkpoint
 from review_agent.agent.models import Change, FileDiff, FileResult, Hunk, Note, SourceFile
 from review_agent.agent.source import SUBMODULE, SYMLINK, Entry, judge, last_line
 from review_agent.tools.diff import parse_diff
@@ -38,6 +39,11 @@ class Target:
     diff_text: bytes = field(default=b"", repr=False)
     scope: str = ""  # the folder of the repository that was named, with "/" at its end; "" = all of it
     allowed: tuple[str, ...] = ()  # the user's `allowed_directories`: its git directory may be there, too
+    pull: int = 0  # the number of the pull request that a range is
+    since: str = ""  # only files that changed since this commit of it; '' = all
+    why: str = ""  # a reason of `agent.increment`: why all, or not
+    checkpoint: Checkpoint | None = None  # from which `since` is decided once the engine is known
+    settled: bool = False
 
     def repository(self) -> Location | None:
         """The repository that the target is in. Raises GitError where another's git directory is used."""
@@ -228,7 +234,18 @@ class _Reader:
         tip = self.repo.resolve(target.base or "HEAD")
         base = self.repo.merge_base(tip, head)
         self.base_commit = base
-        return self._between(base, head), replace(target, base=base, head=head), ()
+        entries = self._between(base, head)
+        if target.since:
+            # In full, as they differ from the base: a finding on an older line of such a file is found again.
+            touched = self._touched(self.repo.resolve(target.since), head)
+            entries = [entry for entry in entries if entry.path in touched]
+        return entries, replace(target, base=base, head=head), ()
+
+    def _touched(self, old: str, new: str) -> set[str]:
+        missing = self.repo.unreadable(old, new)
+        diffs = parse_diff(self.repo.diff(old, new, without=[entry.path for entry in missing]))
+        names = {name for diff in diffs for name in (diff.path, diff.old_path)}
+        return names | {entry.path for entry in missing}
 
     def _commit(self, target: Target) -> tuple[list[Entry], Target, tuple[Note, ...]]:
         commit = self.repo.resolve(target.head)

@@ -25,7 +25,7 @@ NETWORK = {
     "claude_agent_sdk": {"tools/claude.py", "tools/claude_events.py", "tools/server.py"},
     "httpx": {
         "tools/backends/listing.py", "tools/backends/ollama.py", "tools/backends/openai.py", "tools/backends/wire.py",
-        "tools/download.py", "tools/endpoints.py", "tools/hubs.py", "tools/ollama_pull.py", "tools/transport.py",
+        "tools/download.py", "tools/endpoints.py", "tools/forges/github.py", "tools/hubs.py", "tools/ollama_pull.py", "tools/transport.py",
     },
 }  # fmt: skip
 NOBODY = {

@@ -210,6 +210,36 @@ def make_cloud_client(
     )
 
 
+def make_forge_client(endpoint: Endpoint, *, token: str, proxy: str = "") -> httpx.AsyncClient:
+    """The HTTP client of a forge's API, of no other origin: the token cannot go elsewhere.
+
+    It knows no redirects, and no proxy but `proxy`. Raises ConfigError for a proxy or certificates that
+    cannot be used.
+    """
+    import httpx
+
+    from review_agent.tools.transport import Direct
+
+    try:
+        inner = httpx.AsyncHTTPTransport(proxy=proxy or None, limits=httpx.Limits(max_connections=4))
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:  # ImportError: SOCKS needs another package
+        raise ConfigError("errors_models.proxy_unusable", detail=str(exc).splitlines()[0]) from exc
+    except OSError as exc:
+        raise ConfigError("errors_cloud.certificates", detail=exc.strerror or str(exc)) from exc
+    return httpx.AsyncClient(
+        headers={
+            "User-Agent": "review-agent",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        },
+        timeout=httpx.Timeout(30.0, connect=15.0),
+        transport=Direct(inner, endpoint.url, endpoint.dialled),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
 def make_download_client(*, token: str = "", token_url: str = "") -> httpx.AsyncClient:
     """The client that fetches model files from hubs and mirrors. It follows no redirect by itself.
 

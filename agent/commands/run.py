@@ -24,7 +24,7 @@ from review_agent.agent.commands.options import (
 )
 from review_agent.agent.coverage import LIMITS
 from review_agent.agent.engine import Engine
-from review_agent.agent.errors import EngineError, StoreError, UsageError
+from review_agent.agent.errors import EngineError, StoreError, TargetError, UsageError
 from review_agent.agent.models import EngineInfo, Note, Report
 from review_agent.agent.progress import Progress
 from review_agent.agent.settings import Settings
@@ -68,21 +68,16 @@ def command(lang: str) -> click.Command:
         *output_options(lang),
         click.Option(["--preview"], is_flag=True, help=say(lang, "help", "preview")),
         click.Option(["--fresh"], is_flag=True, help=say(lang, "help", "fresh")),
+        click.Option(["--pr", "pr"], metavar="N", help=say(lang, "publish_help", "run_pr")),
+        click.Option(["--repo", "repo"], metavar="OWNER/NAME", help=say(lang, "publish_help", "repo")),
+        click.Option(["--full"], is_flag=True, help=say(lang, "publish_help", "full")),
     ]
     return make_command(lang, "run", params, _callback)
 
 
 @click.pass_obj
 def _callback(environ: Mapping[str, str], /, **given: object) -> int:
-    target = make_target(
-        _root(given, environ),
-        base=_text(given, "from"),
-        head=_text(given, "to"),
-        commit=_text(given, "commit"),
-        staged=bool(given["staged"]),
-        working=bool(given["working"]),
-        diff_file=_text(given, "diff_file"),
-    )
+    target = _target(given, environ)
     flags = flags_of(given)
     if str(flags.get("model", "")).endswith(".gguf"):  # `resume` may be called from another folder
         flags["model"] = str(Path(str(flags["model"])).expanduser().absolute())
@@ -96,6 +91,27 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     return asyncio.run(execute(job))
 
 
+def _target(given: Mapping[str, object], environ: Mapping[str, str]) -> Target:
+    root = _root(given, environ)
+    if given["pr"] is not None:
+        from review_agent.agent.commands.pull_request import pull_target
+
+        others = [name for name in ("commit", "staged", "working", "diff_file") if given[name]]
+        if others:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in ("pr", *others))
+            raise TargetError("target_conflict", options=options)
+        return pull_target(root, given, environ)
+    return make_target(
+        root,
+        base=_text(given, "from"),
+        head=_text(given, "to"),
+        commit=_text(given, "commit"),
+        staged=bool(given["staged"]),
+        working=bool(given["working"]),
+        diff_file=_text(given, "diff_file"),
+    )
+
+
 def _root(given: Mapping[str, object], environ: Mapping[str, str]) -> Path:
     """The folder to review. A change without a path is the whole repository's, wherever we stand."""
     if given["path"] is not None:
@@ -103,7 +119,7 @@ def _root(given: Mapping[str, object], environ: Mapping[str, str]) -> Path:
     from review_agent.agent.session import trusting
 
     is_change = any(given[name] for name in ("staged", "working")) or any(
-        given[name] is not None for name in ("from", "to", "commit")
+        given[name] is not None for name in ("from", "to", "commit", "pr")
     )
     location = trusting(Target("tree", str(Path.cwd())), environ).repository() if is_change else None
     return location.root if location is not None else Path(".")
@@ -158,6 +174,7 @@ async def execute(job: Job) -> int:
     """The whole of a run: select, choose the engine, review, write reports. Returns the exit code."""
     from review_agent.agent.coverage import exit_code
     from review_agent.agent.engine import confine, open_engine
+    from review_agent.agent.increment import note_of, settle
     from review_agent.agent.nothing import empty_report
     from review_agent.agent.planner import narrowed
     from review_agent.agent.session import new_run_id
@@ -178,13 +195,16 @@ async def execute(job: Job) -> int:
     _tell_retries(progress)
     try:
         progress.line("reading")
-        selection, target = select(job.target, max_file_size=settings.max_file_size)
+        asked_for = settle(job.target, _review_key(opened, job)) if isinstance(opened, Engine) else job.target
+        selection, target = select(asked_for, max_file_size=settings.max_file_size)
         selection = narrowed(selection, settings)
-        selection = replace(selection, notes=(*job.notes, *selection.notes))
+        selection = replace(selection, notes=(*note_of(target), *job.notes, *selection.notes))
         if not selection.files:
             info = opened.info if isinstance(opened, Engine) else EngineInfo("local", "", "", "")
             report = empty_report(job.run_id or new_run_id(), target, settings, selection, info)
             _end_empty(job, report, progress)
+            if target.pull and not job.run_id and isinstance(opened, Engine):
+                _keep_empty(job, target, opened, report, progress)
             _publish(report, job, progress)
             return exit_code(report, settings.fail_on)
         if isinstance(opened, EngineError):
@@ -296,6 +316,7 @@ def _asked(job: Job, target: Target, engine: Engine) -> str:
         fresh=job.fresh,
         cloud_key=engine.cloud_key,
         pushed=job.pushed,
+        review_key=_review_key(engine, job),
     )
 
 
@@ -363,6 +384,26 @@ def _end_empty(job: Job, report: Report, progress: Progress) -> None:
     if store is not None:
         with store, store.locks.hold(job.run_id):
             _finish(store, report, progress, stopped=False)
+
+
+def _keep_empty(job: Job, target: Target, engine: Engine, report: Report, progress: Progress) -> None:
+    """`publish` asks for a run, also of a pull request without anything new."""
+    from review_agent.agent.session import open_store, repository_key, target_digest
+
+    store = open_store(job.settings, job.environ)
+    if store is None:
+        return
+    asked = _asked(job, target, engine)
+    with store, store.locks.hold(report.run_id):
+        digest = target_digest(asked)
+        store.start_run(report.run_id, repository_key(target), target.label(), asked, digest)
+        _finish(store, report, progress, stopped=False)
+
+
+def _review_key(engine: Engine, job: Job) -> str:
+    from review_agent.agent.increment import review_key
+
+    return review_key(engine.info, job.settings, job.guidance, engine.cloud_key)
 
 
 def _publish_kept(report: Report, job: Job, progress: Progress, *, kept: bool) -> None:

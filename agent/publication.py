@@ -1,0 +1,137 @@
+"""What of a report goes where in a pull request: pure, from the report, the diff and the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from review_agent.agent.errors import TargetError
+from review_agent.agent.markers import is_gone, key_of, keyed
+from review_agent.agent.models import FileStatus, Finding, Outcome, Report
+from review_agent.agent.reports import outline
+from review_agent.tools.diff import parse_diff
+
+BATCH = 50  # comments of one review: more in one request have failed for others
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation of ours on lines of the diff: `key` names its finding, `comment` its first comment."""
+
+    id: str
+    comment: int
+    path: str
+    key: str
+    body: str
+    resolved: bool
+
+    @property
+    def gone(self) -> bool:
+        return is_gone(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Lines of the new side that GitHub takes a comment on. `whole`: all that the finding is about."""
+
+    path: str
+    start: int
+    end: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    key: str
+    finding: Finding
+    spot: Spot
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`known`: said already and open. `settled`: closed by somebody, so not said again. `apart`: findings
+    that no line of the diff takes. `carried`: open, on files that this run did not look at. `gone`: to close.
+    """
+
+    inline: tuple[Placing, ...]
+    apart: tuple[Finding, ...]
+    known: tuple[Finding, ...]
+    settled: tuple[Finding, ...]
+    carried: tuple[Talk, ...]
+    gone: tuple[Talk, ...]
+
+
+def talk(id: str, comment: int, path: str, body: str, *, resolved: bool) -> Talk | None:
+    """A conversation that one of our comments began; None for others."""
+    key = key_of(body)
+    return Talk(id, comment, path, key, body, resolved) if key else None
+
+
+def commentable(patches: Iterable[tuple[str, str | None]]) -> dict[str, tuple[range, ...]]:
+    """The new-side lines of each hunk by path. A file without a patch (large, binary) takes no comment."""
+    found: dict[str, tuple[range, ...]] = {}
+    for path, patch in patches:
+        if patch:
+            found[path] = _hunks(patch)
+    return found
+
+
+def _hunks(patch: str) -> tuple[range, ...]:
+    data = patch.encode("utf-8", "surrogatepass")
+    try:
+        diffs = parse_diff(b"--- a/x\n+++ b/x\n" + data + b"\n")
+    except TargetError:  # cut: which lines GitHub would take is not known
+        return ()
+    spans = (range(hunk.new_start, hunk.new_start + hunk.new_count) for hunk in diffs[0].hunks)
+    return tuple(span for span in spans if span)
+
+
+def spot_of(finding: Finding, lines: Mapping[str, Sequence[range]]) -> Spot | None:
+    """Where a finding's comment goes: its own lines, or as many of them as stand in one hunk."""
+    if finding.start_line <= 0:
+        return None
+    end = max(finding.start_line, finding.end_line)
+    for hunk in lines.get(finding.path, ()):
+        first, last = max(finding.start_line, hunk.start), min(end, hunk.stop - 1)
+        if first <= last:
+            return Spot(finding.path, first, last, (first, last) == (finding.start_line, end))
+    return None
+
+
+def plan(report: Report, lines: Mapping[str, Sequence[range]], talks: Sequence[Talk]) -> Plan:
+    found = keyed(verdict.finding for verdict in outline.in_order(report, Outcome.REPORTED))
+    live: dict[str, list[Talk]] = {}
+    for each in talks:
+        if not each.gone:
+            live.setdefault(each.key, []).append(each)
+    inline: list[Placing] = []
+    apart: list[Finding] = []
+    known: list[Finding] = []
+    settled: list[Finding] = []
+    for key, finding in found:
+        if before := live.get(key):
+            (settled if all(each.resolved for each in before) else known).append(finding)
+        elif spot := spot_of(finding, lines):
+            inline.append(Placing(key, finding, spot))
+        else:
+            apart.append(finding)
+    missing = [each for each in talks if not each.resolved and each.key not in dict(found)]
+    covered = _covered(report)
+    return Plan(
+        inline=tuple(inline),
+        apart=tuple(apart),
+        known=tuple(known),
+        settled=tuple(settled),
+        carried=tuple(each for each in missing if not each.gone and each.path not in covered),
+        gone=tuple(each for each in missing if each.gone or each.path in covered),
+    )
+
+
+def _covered(report: Report) -> frozenset[str]:
+    """Files of which this run can say that a finding is gone: read to their end, or deleted."""
+    return frozenset(
+        file.path
+        for file in report.files
+        if file.status is FileStatus.REVIEWED
+        or (file.status is FileStatus.SKIPPED and file.reason == "deleted")
+    )

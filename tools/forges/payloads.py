@@ -1,0 +1,95 @@
+"""What is read of GitHub's answers, which come from outside: types and lengths are checked, the rest ignored.
+
+https://docs.github.com/rest/pulls/pulls
+https://docs.github.com/graphql/reference/objects#pullrequestreviewthread
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_BODY = 65_536  # characters of a comment, a review, a summary
+
+Sha = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+Name = Annotated[str, StringConstraints(max_length=500)]
+Path = Annotated[str, StringConstraints(max_length=10_000)]
+Text = Annotated[str, StringConstraints(max_length=4 * MAX_BODY)]
+Id = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Payload(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Side(Payload):
+    sha: Sha
+
+
+class Pull(Payload):
+    number: int
+    base: Side
+    head: Side
+
+
+class ChangedFile(Payload):
+    """`patch` has no header lines, and is missing for binary and for large files."""
+
+    filename: Path
+    patch: str | None = None
+
+
+class Written(Payload):
+    """A comment or review that was made, or changed."""
+
+    id: Id
+    html_url: Annotated[str, StringConstraints(max_length=4000)] = ""
+
+
+class Comment(Payload):
+    """`mine`: written by the owner of the token. Bodies can be written by anybody."""
+
+    id: Id = Field(alias="databaseId")
+    body: Text = ""
+    url: Annotated[str, StringConstraints(max_length=4000)] = ""
+    mine: bool = Field(default=False, alias="viewerDidAuthor")
+
+
+class _Comments(Payload):
+    nodes: list[Comment] = []
+
+
+class Thread(Payload):
+    """A conversation on lines of the diff; `first` is the comment that began it."""
+
+    id: Name
+    resolved: bool = Field(alias="isResolved")
+    path: Path = ""
+    comments: _Comments = _Comments()
+
+    @property
+    def first(self) -> Comment | None:
+        return self.comments.nodes[0] if self.comments.nodes else None
+
+
+class PageInfo(Payload):
+    more: bool = Field(alias="hasNextPage")
+    cursor: Name | None = Field(default=None, alias="endCursor")
+
+
+class ThreadPage(Payload):
+    nodes: list[Thread]
+    info: PageInfo = Field(alias="pageInfo")
+
+
+class CommentPage(Payload):
+    nodes: list[Comment]
+    info: PageInfo = Field(alias="pageInfo")
+
+
+class Fault(Payload):
+    """One entry of `errors` in an answer of GraphQL."""
+
+    type: Name = ""
+    message: Annotated[str, StringConstraints(max_length=10_000)] = ""
