@@ -98,7 +98,22 @@ def spot_of(finding: Finding, lines: Mapping[str, Sequence[range]]) -> Spot | No
     return None
 
 
-def plan(report: Report, lines: Mapping[str, Sequence[range]], talks: Sequence[Talk]) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """A pull request's: lines that take comments by path, and all `paths` it touches, old names too.
+
+    `complete` is False where the forge did not list them all.
+    """
+
+    lines: Mapping[str, Sequence[range]]
+    paths: frozenset[str]
+    complete: bool = True
+
+    def touches(self, path: str) -> bool:
+        return path in self.paths or not self.complete
+
+
+def plan(report: Report, diff: Diff, talks: Sequence[Talk]) -> Plan:
     found = keyed(verdict.finding for verdict in outline.in_order(report, Outcome.REPORTED))
     live: dict[str, list[Talk]] = {}
     for each in talks:
@@ -111,19 +126,21 @@ def plan(report: Report, lines: Mapping[str, Sequence[range]], talks: Sequence[T
     for key, finding in found:
         if before := live.get(key):
             (settled if all(each.resolved for each in before) else known).append(finding)
-        elif spot := spot_of(finding, lines):
+        elif spot := spot_of(finding, diff.lines):
             inline.append(Placing(key, finding, spot))
         else:
             apart.append(finding)
-    missing = [each for each in talks if not each.resolved and each.key not in dict(found)]
+    named = dict(found)
+    missing = [each for each in talks if not each.resolved and each.key not in named]
     covered = _covered(report)
+    over = {each.id for each in missing if each.gone or each.path in covered or not diff.touches(each.path)}
     return Plan(
         inline=tuple(inline),
         apart=tuple(apart),
         known=tuple(known),
         settled=tuple(settled),
-        carried=tuple(each for each in missing if not each.gone and each.path not in covered),
-        gone=tuple(each for each in missing if each.gone or each.path in covered),
+        carried=tuple(each for each in missing if each.id not in over),
+        gone=tuple(each for each in missing if each.id in over),
     )
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from review_agent.agent.errors import ForgeDenied, ForgeError, ForgeFault, ForgeRejected
+from review_agent.agent.increment import range_of
 from review_agent.agent.markers import Checkpoint, checkpoint_of, is_summary
 from review_agent.agent.models import Finding, Report, VerdictWord
-from review_agent.agent.publication import BATCH, Placing, Plan, Talk, commentable, plan, talk
+from review_agent.agent.publication import BATCH, Diff, Placing, Plan, Talk, commentable, plan, talk
 from review_agent.agent.remarks import farewell, remark, review_body, summary, verdict_of
 from review_agent.tools.forges.payloads import ChangedFile, Comment, Pull, Thread, Written
 
 ROUNDS = 3
+MAX_FILES = 3000  # GitHub lists no more
 MAX_REVIEWS = 40  # requests for one report: one bad comment among many is looked for by halves
 
 
@@ -50,7 +52,7 @@ async def preview(forge: Forge, report: Report, head: str) -> Published:
     """What `publish` would do now."""
     await _check_head(forge, head)
     talks = _talks(await forge.threads())
-    return Published(plan(report, await _lines(forge), talks))
+    return Published(plan(report, await _diff(forge), talks))
 
 
 async def publish(forge: Forge, report: Report, head: str, checkpoint: Checkpoint | None) -> Published:
@@ -60,11 +62,11 @@ async def publish(forge: Forge, report: Report, head: str, checkpoint: Checkpoin
     written until then stays, and the next call goes on from there.
     """
     await _check_head(forge, head)
-    lines = await _lines(forge)
+    diff = await _diff(forge)
     done: Published | None = None
     reviews = _Reviews(forge, head, report)
     for left in reversed(range(ROUNDS)):
-        planned = plan(report, lines, _talks(await forge.threads()))
+        planned = plan(report, diff, _talks(await forge.threads()))
         refused = {id(finding) for finding in reviews.refused}
         wanted = [placing for placing in planned.inline if id(placing.finding) not in refused]
         done = done or Published(planned)  # the first plan tells new from known
@@ -96,8 +98,11 @@ async def _check_head(forge: Forge, head: str) -> None:
         raise ForgeError("errors_forge.head_moved", reviewed=head[:12], head=now[:12])
 
 
-async def _lines(forge: Forge) -> dict[str, tuple[range, ...]]:
-    return commentable((file.filename, file.patch) for file in await forge.files())
+async def _diff(forge: Forge) -> Diff:
+    files = await forge.files()
+    names = {name for file in files for name in (file.filename, file.previous_filename) if name}
+    lines = commentable((file.filename, file.patch) for file in files)
+    return Diff(lines, frozenset(names), complete=len(files) < MAX_FILES)
 
 
 def _talks(threads: Sequence[Thread]) -> list[Talk]:
@@ -169,7 +174,12 @@ async def _close(forge: Forge, planned: Plan, head: str, lang: str, done: Publis
 
 async def _summarise(forge: Forge, report: Report, done: Published, checkpoint: Checkpoint | None) -> None:
     ours = [row for row in await forge.comments() if row.mine and is_summary(row.body)]
-    done.checkpoint = checkpoint or (checkpoint_of(ours[0].body) if ours else None)
+    before = checkpoint_of(ours[0].body) if ours else None
+    done.checkpoint = checkpoint or before
+    nothing = report.verdict_reason == "nothing_to_review" and range_of(report)[0] == "incremental"
+    if ours and nothing and before == done.checkpoint and not done.plan.gone:
+        done.url = ours[0].url  # not a commit more: what was said of all of them still stands
+        return
     refused = {id(finding) for finding in done.refused}
     body = summary(
         whole(report, done.plan),

@@ -179,7 +179,7 @@ class FakeGitHub:
                 return self._control(method, parts.path, body)
             after: Fault | None = None
             for fault in self.faults:
-                if fault.times and re.search(fault.match, f"{method} {parts.path} {json.dumps(body)}"):
+                if fault.times and re.search(fault.match, f"{method} {parts.path} {json.dumps(body, ensure_ascii=False)}"):
                     fault.times -= 1
                     if fault.after:
                         after = fault

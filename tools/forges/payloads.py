@@ -37,6 +37,7 @@ class ChangedFile(Payload):
     """`patch` has no header lines, and is missing for binary and for large files."""
 
     filename: Path
+    previous_filename: Path | None = None
     patch: str | None = None
 
 
