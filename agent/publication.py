@@ -82,7 +82,8 @@ def _hunks(patch: str) -> tuple[range, ...]:
         diffs = parse_diff(b"--- a/x\n+++ b/x\n" + data + b"\n")
     except TargetError:  # cut: which lines GitHub would take is not known
         return ()
-    spans = (range(hunk.new_start, hunk.new_start + hunk.new_count) for hunk in diffs[0].hunks)
+    hunks = [hunk for diff in diffs[:1] for hunk in diff.hunks]
+    spans = (range(hunk.new_start, hunk.new_start + hunk.new_count) for hunk in hunks)
     return tuple(span for span in spans if span)
 
 

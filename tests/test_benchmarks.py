@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-SCRIPTS = ("pr_repos", "replay", "coverage", "anchors", "salvage", "checks")
+SCRIPTS = ("pr_repos", "replay", "coverage", "anchors", "salvage", "checks", "publishing")
 NUM_CTX = 8192
 
 
@@ -98,3 +98,14 @@ def test_checks_are_silent_on_clean_files_and_find_what_was_planted(
     assert result.planted == result.planted_found, result.missed
     assert result.secrets_found / result.secrets >= 0.9, result.missed
     assert result.false_alarms / result.harmless <= 0.05, result.missed
+
+
+def test_reviewers_comments_are_published_on_their_lines_and_none_is_refused(
+    scripts: SimpleNamespace, folder: Path, tmp_path: Path
+) -> None:
+    rows = asyncio.run(scripts.publishing.table(folder, tmp_path))
+    row = sum(rows.values(), scripts.publishing.Row())
+    assert row.comments > 100
+    assert (row.refused, row.repeated) == (0, 0)
+    assert row.inline + row.summarised == row.comments
+    assert row.share >= 0.95, row.missed

@@ -20,6 +20,8 @@ OTHERS = [
         "cloud",
         "commands",
         "formats",
+        "github",
+        "github.en",
         "hook",
         "hook.en",
         "local-only",
