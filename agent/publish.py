@@ -19,6 +19,7 @@ from review_agent.agent.remarks import farewell, remark, review_body, summary, v
 from review_agent.tools.forges.payloads import ChangedFile, Comment, Pull, Thread, Written
 
 ROUNDS = 3
+MAX_CLOSED = 40  # in one go: each takes two requests, and GitHub counts them
 MAX_FILES = 3000  # GitHub lists no more
 MAX_REVIEWS = 40  # requests for one report: one bad comment among many is looked for by halves
 
@@ -159,7 +160,7 @@ async def _close(forge: Forge, planned: Plan, head: str, lang: str, done: Publis
     The token of a workflow may comment, but resolves only with `contents: write`; then the words must do.
     """
     allowed, done.unresolved = True, 0
-    for each in planned.gone:
+    for each in planned.gone[:MAX_CLOSED]:
         if not each.gone:
             await forge.edit_review_comment(each.comment, farewell(each.body, head, lang))
         if allowed:
@@ -174,7 +175,7 @@ async def _close(forge: Forge, planned: Plan, head: str, lang: str, done: Publis
 
 async def _summarise(forge: Forge, report: Report, done: Published, checkpoint: Checkpoint | None) -> None:
     ours = [row for row in await forge.comments() if row.mine and is_summary(row.body)]
-    before = checkpoint_of(ours[0].body) if ours else None
+    before = checkpoint_of(ours[0].body) if ours and ours[0].untouched else None
     done.checkpoint = checkpoint or before
     nothing = report.verdict_reason == "nothing_to_review" and range_of(report)[0] == "incremental"
     if ours and nothing and before == done.checkpoint and not done.plan.gone:

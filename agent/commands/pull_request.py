@@ -74,7 +74,7 @@ async def _ask(
             if not summary:
                 return pull, None, "asked_for_all"
             try:
-                rows = [row for row in await forge.comments() if row.mine and is_summary(row.body)]
+                rows = [row for row in await forge.comments() if row.untouched and is_summary(row.body)]
             except ForgeError:
                 return pull, None, "summary_unread"
             mark = checkpoint_of(rows[0].body) if rows else None

@@ -22,13 +22,14 @@ from review_agent.agent.commands.options import (
     setting_options,
     target_options,
 )
+from review_agent.agent.commands.targets import target_of
 from review_agent.agent.coverage import LIMITS
 from review_agent.agent.engine import Engine
-from review_agent.agent.errors import EngineError, StoreError, TargetError, UsageError
+from review_agent.agent.errors import EngineError, StoreError, UsageError
 from review_agent.agent.models import EngineInfo, Note, Report
 from review_agent.agent.progress import Progress
 from review_agent.agent.settings import Settings
-from review_agent.agent.target import Selection, Target, make_target
+from review_agent.agent.target import Selection, Target
 from review_agent.agent.wording import sentence
 from review_agent.checkpoints.store import Store
 from review_agent.prompts import say
@@ -77,7 +78,7 @@ def command(lang: str) -> click.Command:
 
 @click.pass_obj
 def _callback(environ: Mapping[str, str], /, **given: object) -> int:
-    target = _target(given, environ)
+    target = target_of(given, environ)
     flags = flags_of(given)
     if str(flags.get("model", "")).endswith(".gguf"):  # `resume` may be called from another folder
         flags["model"] = str(Path(str(flags["model"])).expanduser().absolute())
@@ -91,51 +92,12 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     return asyncio.run(execute(job))
 
 
-def _target(given: Mapping[str, object], environ: Mapping[str, str]) -> Target:
-    root = _root(given, environ)
-    if given["pr"] is not None:
-        from review_agent.agent.commands.pull_request import pull_target
-
-        others = [name for name in ("commit", "staged", "working", "diff_file") if given[name]]
-        if others:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in ("pr", *others))
-            raise TargetError("target_conflict", options=options)
-        return pull_target(root, given, environ)
-    return make_target(
-        root,
-        base=_text(given, "from"),
-        head=_text(given, "to"),
-        commit=_text(given, "commit"),
-        staged=bool(given["staged"]),
-        working=bool(given["working"]),
-        diff_file=_text(given, "diff_file"),
-    )
-
-
-def _root(given: Mapping[str, object], environ: Mapping[str, str]) -> Path:
-    """The folder to review. A change without a path is the whole repository's, wherever we stand."""
-    if given["path"] is not None:
-        return Path(str(given["path"]))
-    from review_agent.agent.session import trusting
-
-    is_change = any(given[name] for name in ("staged", "working")) or any(
-        given[name] is not None for name in ("from", "to", "commit", "pr")
-    )
-    location = trusting(Target("tree", str(Path.cwd())), environ).repository() if is_change else None
-    return location.root if location is not None else Path(".")
-
-
 def _preflight(flags: Mapping[str, object], environ: Mapping[str, str]) -> None:
     """A tree needs an engine, and what the repository says cannot choose one: so ask first, read later."""
     from review_agent.agent.engine import preflight
     from review_agent.agent.session import Trusted, load_settings
 
     preflight(load_settings(flags, environ, Trusted()).settings, environ)
-
-
-def _text(given: Mapping[str, object], name: str) -> str | None:
-    value = given[name]
-    return str(value) if value is not None else None
 
 
 def make_job(
@@ -202,9 +164,7 @@ async def execute(job: Job) -> int:
         if not selection.files:
             info = opened.info if isinstance(opened, Engine) else EngineInfo("local", "", "", "")
             report = empty_report(job.run_id or new_run_id(), target, settings, selection, info)
-            _end_empty(job, report, progress)
-            if target.pull and not job.run_id and isinstance(opened, Engine):
-                _keep_empty(job, target, opened, report, progress)
+            _end_empty(job, target, opened, report, progress)
             _publish(report, job, progress)
             return exit_code(report, settings.fail_on)
         if isinstance(opened, EngineError):
@@ -376,27 +336,21 @@ def _tell_retries(progress: Progress) -> None:
     set_on_retry_hooks([hook])
 
 
-def _end_empty(job: Job, report: Report, progress: Progress) -> None:
-    """A resumed run whose work has gone has come to its end."""
-    from review_agent.agent.session import open_store
-
-    store = open_store(job.settings, job.environ) if job.run_id else None
-    if store is not None:
-        with store, store.locks.hold(job.run_id):
-            _finish(store, report, progress, stopped=False)
-
-
-def _keep_empty(job: Job, target: Target, engine: Engine, report: Report, progress: Progress) -> None:
-    """`publish` asks for a run, also of a pull request without anything new."""
+def _end_empty(
+    job: Job, target: Target, engine: Engine | EngineError, report: Report, progress: Progress
+) -> None:
+    """A resumed run whose work has gone has come to its end; `publish` asks for that of a pull request."""
     from review_agent.agent.session import open_store, repository_key, target_digest
 
-    store = open_store(job.settings, job.environ)
+    new = target.pull and not job.run_id
+    store = open_store(job.settings, job.environ) if new or job.run_id else None
     if store is None:
         return
-    asked = _asked(job, target, engine)
     with store, store.locks.hold(report.run_id):
-        digest = target_digest(asked)
-        store.start_run(report.run_id, repository_key(target), target.label(), asked, digest)
+        if new and isinstance(engine, Engine):
+            asked = _asked(job, target, engine)
+            digest = target_digest(asked)
+            store.start_run(report.run_id, repository_key(target), target.label(), asked, digest)
         _finish(store, report, progress, stopped=False)
 
 

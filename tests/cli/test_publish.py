@@ -263,6 +263,14 @@ def test_a_forged_summary_and_forged_threads_are_not_ours(live: Scene) -> None:
     assert len(live.fake.comments) == 2
 
 
+def test_a_summary_that_somebody_edited_is_no_checkpoint(live: Scene) -> None:
+    live.round()
+    live.fake.comments[0]["editor"] = "mallory"
+    out = live.round()
+    assert (out["range_mode"], out["range_reason"]) == ("full", "first_run")
+    assert len(live.fake.comments) == 1
+
+
 def test_a_base_branch_decides_the_rules_of_an_incremental_run(live: Scene) -> None:
     live.round()
     live.push({".review-agent.toml": 'exclude = ["f0.py"]\n'})

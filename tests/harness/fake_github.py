@@ -329,7 +329,7 @@ class FakeGitHub:
                 raise Refused(404, "Not Found")
             if row["author"] != token.login:
                 raise Refused(403, "Resource not accessible by integration")
-            row["body"] = body["body"]
+            row["body"], row["editor"] = body["body"], token.login
             return 200, {"id": row["id"], "html_url": row["html_url"], "body": row["body"]}, {}
         thread = next((thread for thread in self.threads if thread.comment_id == number), None)
         if thread is None:
@@ -362,7 +362,10 @@ class FakeGitHub:
             message = f"Could not resolve to a Repository with the name '{given['owner']}/{given['name']}'."
             return {"data": {"repository": None}, "errors": [{"type": "NOT_FOUND", "message": message}]}
         rows = [self._node(thread, token) for thread in self.threads] if "reviewThreads" in query else [
-            {"databaseId": row["id"], "body": row["body"], "url": row["html_url"], "viewerDidAuthor": row["author"] == token.login}
+            {
+                "databaseId": row["id"], "body": row["body"], "url": row["html_url"], "viewerDidAuthor": row["author"] == token.login,
+                "author": {"login": row["author"]}, "editor": {"login": row["editor"]} if "editor" in row else None,
+            }
             for row in self.comments
         ]
         name = "reviewThreads" if "reviewThreads" in query else "comments"

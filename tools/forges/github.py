@@ -56,7 +56,7 @@ Fields = Mapping[str, object]
 _PULL = "repository(owner:$owner,name:$name){pullRequest(number:$number)"
 _ARGUMENTS = "$owner:String!,$name:String!,$number:Int!,$after:String"
 _PAGE = "pageInfo{hasNextPage endCursor}"
-_COMMENT = "databaseId body url viewerDidAuthor"
+_COMMENT = "databaseId body url viewerDidAuthor author{login} editor{login}"
 _THREADS = (
     f"query({_ARGUMENTS}){{{_PULL}{{reviewThreads(first:100,after:$after){{{_PAGE} "
     f"nodes{{id isResolved path comments(first:1){{nodes{{{_COMMENT}}}}}}}}}}}}}}}"

@@ -48,13 +48,24 @@ class Written(Payload):
     html_url: Annotated[str, StringConstraints(max_length=4000)] = ""
 
 
+class Actor(Payload):
+    login: Name
+
+
 class Comment(Payload):
-    """`mine`: written by the owner of the token. Bodies can be written by anybody."""
+    """`mine`: written by the owner of the token. Who may write to the repository can edit it all the same."""
 
     id: Id = Field(alias="databaseId")
     body: Text = ""
     url: Annotated[str, StringConstraints(max_length=4000)] = ""
     mine: bool = Field(default=False, alias="viewerDidAuthor")
+    author: Actor | None = None
+    editor: Actor | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Written by us, and edited by nobody else since."""
+        return self.mine and self.editor in (None, self.author)
 
 
 class _Comments(Payload):
