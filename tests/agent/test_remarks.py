@@ -87,7 +87,10 @@ def test_a_summary_holds_our_structure(parser, found: Finding, text: str) -> Non
 
 def test_nothing_is_longer_than_github_takes() -> None:
     huge = finding(
-        title="\U000e0001" * 9000, message="@x " * 9000, suggestion="`" * 9000, replacement="x" * 90_000
+        title="\U000e0001" * 9000,
+        message="\U000e0001" * 9000,
+        suggestion="`" * 9000,
+        replacement="x" * 90_000,
     )
     text = remark(placing(huge), Verdict(huge, Outcome.REPORTED), "zh-CN")
     assert len(text) <= GITHUB_LIMIT

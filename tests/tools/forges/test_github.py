@@ -134,8 +134,9 @@ async def test_answers_that_are_none(
         if error is None:
             assert (await forge.pull()).number == 7
         else:
-            with pytest.raises(error):
+            with pytest.raises(ForgeError) as caught:
                 await forge.pull()
+            assert type(caught.value) is error
     assert waited == waits
 
 
