@@ -51,10 +51,10 @@ def review_key(engine: EngineInfo, settings: Settings, guidance: str, cloud_key:
 def settle(target: Target, key: str) -> Target:
     """The target with its start decided: `since` is kept only where everything agrees, and `why` says so."""
     mark = target.checkpoint
-    if not target.pull or target.settled or mark is None:
-        return replace(target, settled=True, why=target.why or "first_run") if target.pull else target
+    if not target.pull or mark is None:
+        return replace(target, why=target.why or "first_run") if target.pull else target
     since, why = _judge(target, mark, key)
-    return replace(target, settled=True, since=since, why=why, checkpoint=None)
+    return replace(target, since=since, why=why, checkpoint=None)
 
 
 def _judge(target: Target, mark: Checkpoint, key: str) -> tuple[str, str]:

@@ -65,7 +65,7 @@ class Recorded(BaseModel):
     def target(self) -> Target:
         return Target(
             self.kind, self.root, self.base, self.head, self.diff_file, self.diff_text,
-            pull=self.pull, since=self.since, why=self.why, settled=bool(self.pull),
+            pull=self.pull, since=self.since, why=self.why,
         )  # fmt: skip
 
     def engine_info(self) -> EngineInfo:

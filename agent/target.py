@@ -43,7 +43,6 @@ class Target:
     since: str = ""  # only files that changed since this commit of it; '' = all
     why: str = ""  # a reason of `agent.increment`: why all, or not
     checkpoint: Checkpoint | None = None  # from which `since` is decided once the engine is known
-    settled: bool = False
 
     def repository(self) -> Location | None:
         """The repository that the target is in. Raises GitError where another's git directory is used."""

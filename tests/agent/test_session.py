@@ -54,6 +54,7 @@ def a_record(target: Target) -> str:
     [
         Target("tree", "/repo"),
         Target("range", "/repo", "a" * 40, "b" * 40),
+        Target("range", "/repo", "a" * 40, "b" * 40, pull=7, since="c" * 40, why="new_commits"),
         Target("commit", "/repo", head="feature/支付"),
         Target("diff", "/repo", diff_file="-", diff_text=bytes(range(256)) * 9),
     ],
