@@ -74,6 +74,8 @@ def asked() -> list[tuple[str, str]]:
     extras = project["project"]["optional-dependencies"].values()
     groups = [project["build-system"]["requires"], project["project"]["dependencies"], *extras]
     found = {("ci.txt", requirement) for group in groups for requirement in group}
+    shipped = [*groups[:2], project["project"]["optional-dependencies"]["embedded"]]
+    found |= {("action.txt", requirement) for group in shipped for requirement in group}
     for path in REQUIREMENTS.glob("*.in"):
         lines = path.read_text().splitlines()
         found |= {(path.with_suffix(".txt").name, line) for line in lines if not line.startswith("#")}
@@ -149,7 +151,7 @@ def read_mod(folder: Path) -> str:
 
 
 def test_every_kind_of_lock_is_there() -> None:
-    assert [path.name for path in LOCKS] == ["audit.txt", "ci.txt", "engines.txt"]
+    assert [path.name for path in LOCKS] == ["action.txt", "audit.txt", "ci.txt", "engines.txt"]
     assert [path.name for path in GO_FOLDERS] == ["actionlint", "ollama"]
     assert ROOT / ".github/workflows/ci.yml" in WORKFLOWS
 
