@@ -112,6 +112,8 @@ class FakeGitHub:
         self.lock = threading.Lock()
         self.next_id = 1000
         self.url = ""
+        self.head_repo = repo  # of a fork: its name
+        self.open = True
 
     # --- the repository ---
 
@@ -223,6 +225,9 @@ class FakeGitHub:
         rest = path.removeprefix(home)
         if method == "GET" and rest == f"/pulls/{self.number}":
             return 200, self._pull(), {}
+        if method == "GET" and rest == "/pulls":
+            mine = query.get("head") == [f"{self.head_repo.split('/')[0]}:topic"] and query.get("state", ["open"]) == ["open"]
+            return 200, [self._pull()] if mine and self.open else [], {}
         if method == "GET" and rest == f"/pulls/{self.number}/files":
             return self._page(path, query, self.files())
         writing = {
@@ -245,7 +250,7 @@ class FakeGitHub:
         return {
             "number": self.number, "state": "open", "changed_files": len(self.files()),
             "base": {"ref": "main", "sha": self.base, "repo": repo},
-            "head": {"ref": "topic", "sha": self.head, "repo": repo},
+            "head": {"ref": "topic", "sha": self.head, "repo": {"full_name": self.head_repo}},
         }
 
     def _page(self, path: str, query: dict[str, list[str]], rows: list[Any]) -> tuple[int, Any, dict[str, str]]:
