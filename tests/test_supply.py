@@ -150,6 +150,14 @@ def read_mod(folder: Path) -> str:
     return (folder / "go.mod").read_text()
 
 
+def test_the_action_installs_what_ci_tests() -> None:
+    tested, installed = (
+        {(entry.name, entry.version) for entry in entries((REQUIREMENTS / lock).read_text())}
+        for lock in ("ci.txt", "action.txt")
+    )
+    assert installed < tested
+
+
 def test_every_kind_of_lock_is_there() -> None:
     assert [path.name for path in LOCKS] == ["action.txt", "audit.txt", "ci.txt", "engines.txt"]
     assert [path.name for path in GO_FOLDERS] == ["actionlint", "ollama"]

@@ -1,8 +1,8 @@
 """The number and the head of the pull request that an event is about, as outputs of the step.
 
-`pull_request` events hold them. A `workflow_run` event of a fork names only the repository, the branch and the
-commit: the open pull request from there is asked of GitHub, and must stand at that very commit. Without one (it
-was closed, or went on) the outputs are empty and nothing is published.
+`pull_request` events hold them. A `workflow_run` event of a fork names only the repository, the branch and
+the commit: the open pull request from there is asked of GitHub, and must stand at that very commit. Without one
+(it was closed, or went on) the outputs are empty and nothing is published.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ class Stay(urllib.request.HTTPRedirectHandler):
 
 def ask(path: str, query: dict[str, str]) -> Any:
     url = f"{os.environ['GITHUB_API_URL']}{path}?{urllib.parse.urlencode(query)}"
-    headers = {"Accept": "application/vnd.github+json", "Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}"}
+    token = os.environ["GITHUB_TOKEN"]
+    headers = {"Accept": "application/vnd.github+json", "Authorization": f"Bearer {token}"}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.build_opener(Stay).open(request, timeout=30) as answer:
-        return json.loads(answer.read(MAX_ANSWER))
+    try:
+        with urllib.request.build_opener(Stay).open(request, timeout=30) as answer:
+            return json.loads(answer.read(MAX_ANSWER))
+    except (OSError, ValueError) as exc:  # no connection, or an answer that is none
+        status = getattr(exc, "code", type(exc).__name__)
+        sys.exit(f"review-agent: GitHub did not say which pull request this is ({status})")
 
 
 def of_run(run: dict[str, Any]) -> tuple[int, str] | None:
@@ -62,7 +67,9 @@ def main() -> None:
     else:
         sys.exit("review-agent: this event is about no pull request (use on: pull_request or workflow_run)")
     if found is None:
-        print("::notice::review-agent: no open pull request stands at the reviewed commit, nothing is published")
+        print(
+            "::notice::review-agent: no open pull request stands at the reviewed commit: nothing to publish"
+        )
         return
     number, head = int(found[0]), str(found[1])
     if not _COMMIT.fullmatch(head):

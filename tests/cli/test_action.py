@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ from typing import Any
 import pytest
 import yaml
 from driver import ROOT, Cli, Server
-from fake_github import FakeGitHub
+from fake_github import FakeGitHub, Fault
 from fake_runner import FakeRunner, Job
 from gitrepo import Repo, make_repo
 
 Start = Callable[..., Server]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+SCRIPTS = ROOT / "scripts" / "action"
 EXAMPLES = sorted((ROOT / "examples" / "workflows").glob("*.yml"))
 FILES = 3
 PLAIN = "".join(f"value_{n} = {n}\n" for n in range(40))
@@ -107,7 +110,11 @@ def test_comments_follow_a_pull_request_from_push_to_push(scene: Scene) -> None:
     assert (again["comments_inline"], again["range_mode"], len(scene.fake.threads)) == ("0", "incremental", 3)
     scene.push({"f1.py": PLAIN + "done = 1\n"})
     fixed = passed(scene.review())
-    assert (fixed["range_mode"], fixed["coverage"], scene.open()) == ("incremental", "1/1", ["f0.py", "f2.py"])
+    assert (fixed["range_mode"], fixed["coverage"], scene.open()) == (
+        "incremental",
+        "1/1",
+        ["f0.py", "f2.py"],
+    )
     scene.repo.git("reset", "-q", "--hard", "main")
     scene.push({f"f{n}.py": bad(n) + "rebased = 1\n" for n in range(FILES)})
     forced = passed(scene.review())
@@ -147,6 +154,17 @@ def test_a_report_of_no_open_pull_request_goes_nowhere(scene: Scene, why: str, t
     assert not job.failed
     assert "Publish" not in job.ran
     assert [name for name, _ in job.commands()] == ["notice"]
+
+
+@pytest.mark.parametrize(("status", "token"), [(503, "token-bot"), (302, "token-bot"), (401, "wrong")])
+def test_a_github_that_does_not_say_which_pull_request_it_is(scene: Scene, status: int, token: str) -> None:
+    if token == "token-bot":
+        scene.fake.faults.append(Fault("GET /repos/team/app/pulls ", status, headers={"Location": "/user"}))
+    job = scene.runner().run(scene.finished(), report="any.json", github_token=token)
+    assert job.failed == "Find the pull request"
+    said = job.said[job.failed]
+    assert said == f"review-agent: GitHub did not say which pull request this is ({status})\n"
+    assert [row[1] for row in scene.fake.log] == ["/repos/team/app/pulls"]
 
 
 @pytest.mark.parametrize("kind", ["too large", "link", "folder", "missing", "no report"])
@@ -196,10 +214,32 @@ def test_what_is_installed_is_named_by_its_hash_and_lies_outside_the_checkout(sc
     own = runner.temp / "temp" / "review-agent"
     assert len(installs) == 2
     assert "--require-hashes --only-binary=:all:" in installs[0]
-    assert installs[0].endswith(f"-r {ROOT}/requirements/action.txt")
+    assert installs[0].rstrip().endswith(f"-r {ROOT}/requirements/action.txt")
     assert "--no-index --no-deps --no-build-isolation" in installs[1]
-    assert installs[1].endswith(f" {own}/source")
+    assert installs[1].rstrip().endswith(f" {own}/source")
     assert (own / "source" / "agent" / "main.py").is_file()
+
+
+def test_what_a_guarded_command_says_is_no_workflow_command(scene: Scene) -> None:
+    runner = scene.runner()
+    passed(scene.review(runner, ""))
+    script = f'. "{SCRIPTS}/common"; code=0; guarded printf "::add-path::x\\n::error::y" || code=$?; echo ::notice::$code'
+    env = {**runner.env, "GITHUB_OUTPUT": os.devnull}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, check=True)
+    said = done.stdout.decode()
+    assert "\n::add-path::x\n::error::y\n" in said
+    assert Job({}, [], said={"": said}).commands() == [("notice", "::notice::0")]
+
+
+def test_the_tool_runs_guarded_only() -> None:
+    uses = [
+        line.strip()
+        for path in SCRIPTS.iterdir()
+        for line in path.read_text().splitlines()
+        if re.search(r"\bagent (?:run|publish|models|resume|report)\b", line)
+    ]
+    assert len(uses) == 3
+    assert all(line.startswith("guarded ") or line.endswith(">annotations") for line in uses), uses
 
 
 # --- how a job ends ---
@@ -209,7 +249,7 @@ def test_what_is_installed_is_named_by_its_hash_and_lies_outside_the_checkout(sc
     ("inputs", "fault", "failed", "code"),
     [
         ({"fail_on": "low"}, "", "Judge", 3),
-        ({"on_error": "block"}, "http500", "Judge", 4),
+        ({"on_error": "block"}, "http500", "Judge", 1),
         ({"on_error": "allow"}, "http500", "", 0),
         ({"fail_on": "nonsense"}, "", "Review", 2),
     ],
@@ -274,6 +314,9 @@ def test_the_workflow_for_forks_can_only_read() -> None:
 def test_the_workflow_that_comments_checks_out_nothing() -> None:
     text = (ROOT / "examples" / "workflows" / "comment.yml").read_text()
     assert "actions/checkout" not in text
-    assert yaml.safe_load(text)["jobs"]["comment"]["permissions"] == {"actions": "read", "pull-requests": "write"}
+    assert yaml.safe_load(text)["jobs"]["comment"]["permissions"] == {
+        "actions": "read",
+        "pull-requests": "write",
+    }
     review = yaml.safe_load((ROOT / "examples" / "workflows" / "review.yml").read_text())
     assert f"workflows: [{review['name']}]" in text

@@ -22,16 +22,18 @@ import yaml
 _EXPRESSION = re.compile(r"\$\{\{ *(.*?) *\}\}")
 _COMMAND = re.compile(r"^::([\w-]+)(?: [^:]*)?::(.*)$")
 
-PYTHON3 = """#!/bin/sh
-echo "python3 $*" >>"{log}"
+PYTHON3 = r"""#!/bin/sh
+printf '%s\n' "python3 $*" | tr '\n' ' ' >>"{log}"
+echo >>"{log}"
 if [ "$1 $2 $3" = "-I -m venv" ]; then
   mkdir -p "$4/bin" && cp "{venv_python}" "$4/bin/python"
 else
   exec "{real}" "$@"
 fi
 """
-VENV_PYTHON = """#!/bin/sh
-echo "venv $*" >>"{log}"
+VENV_PYTHON = r"""#!/bin/sh
+printf '%s\n' "venv $*" | tr '\n' ' ' >>"{log}"
+echo >>"{log}"
 case "$*" in "-I -m pip "*) exit 0 ;; esac
 exec "{real}" "$@"
 """
