@@ -1,8 +1,8 @@
 """The number and the head of the pull request that an event is about, as outputs of the step.
 
 `pull_request` events hold them. A `workflow_run` event of a fork names only the repository, the branch and
-the commit: the open pull request from there is asked of GitHub, and must stand at that very commit. Without one
-(it was closed, or went on) the outputs are empty and nothing is published.
+the commit: the open pull request from there is asked of GitHub, and must stand at that very commit. Without
+one (it was closed, or went on) the outputs are empty and nothing is published.
 """
 
 from __future__ import annotations
