@@ -289,6 +289,17 @@ def test_inputs_are_in_snake_case_and_have_a_default() -> None:
         assert isinstance(row["default"], str)
 
 
+@pytest.mark.parametrize("page", ["github.md", "github.en.md"])
+def test_the_pages_list_every_input_and_every_example(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    rows = "".join(re.findall(r"(?m)^\| `.*?(?=\|)\|", text.split("###")[1]))
+    assert set(re.findall(r"`(\w+)`", rows)) == set(ACTION["inputs"])
+    assert {f"(../examples/workflows/{path.name})" for path in EXAMPLES} <= set(
+        re.findall(r"\(\.\./\S+\)", text)
+    )
+    assert all(f"`{name}`" in text for name in ACTION["outputs"])
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_asks_for_what_the_action_has(path: Path) -> None:
     (job,) = yaml.safe_load(path.read_text())["jobs"].values()
