@@ -182,6 +182,7 @@ def test_a_hostile_artifact_is_refused(scene: Scene, kind: str, tmp_path: Path) 
     job = scene.runner().run(scene.finished(), report=str(report), github_token="token-bot")
     assert job.failed == "Publish"
     assert "Traceback" not in job.said["Publish"]
+    assert [name for name, _ in job.commands()] == ([] if kind == "no report" else ["error"])
     assert (scene.fake.threads, scene.fake.comments) == ([], [])
 
 
