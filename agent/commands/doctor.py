@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -333,7 +334,7 @@ def document(found: Diagnosis, lang: str) -> dict[str, object]:
             "free": system.free,
             "check": check_json(system.checked),
         },
-        "hardware": _hardware_json(found.hardware),
+        "hardware": asdict(found.hardware),
         "engines": [_engine_json(engine, found, lang) for engine in found.engines],
         "run": {
             "possible": run.error is None,
@@ -346,17 +347,6 @@ def document(found: Diagnosis, lang: str) -> dict[str, object]:
         },
         "agent": agent_json(found.agent),
         "problems": [_problem_json(problem, found, lang) for problem in found.problems],
-    }
-
-
-def _hardware_json(hardware: Hardware) -> dict[str, object]:
-    return {
-        "cpu": hardware.cpu,
-        "cores": hardware.cores,
-        "ram": hardware.ram,
-        "ram_available": hardware.ram_available,
-        "unified": hardware.unified,
-        "gpus": [{"name": gpu.name, "vram": gpu.vram, "vram_free": gpu.vram_free} for gpu in hardware.gpus],
     }
 
 

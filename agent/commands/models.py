@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -159,7 +160,7 @@ def _recommend(environ: Mapping[str, str], lang: str, *, as_json: bool) -> int:
     if as_json:
         _echo_json(
             {
-                "hardware": _hardware_json(hardware),
+                "hardware": asdict(hardware),
                 "num_ctx": num_ctx,
                 "as_of": str(catalogue.as_of),
                 "pick": rows[0].model.name if rows and rows[0].pick else None,
@@ -274,17 +275,6 @@ def _hardware_line(hardware: Hardware, lang: str) -> str:
         available=amount(hardware.ram_available),
         gpus="".join(cards) or say(lang, "models", absent),
     )
-
-
-def _hardware_json(hardware: Hardware) -> dict[str, object]:
-    return {
-        "cpu": hardware.cpu,
-        "cores": hardware.cores,
-        "ram": hardware.ram,
-        "ram_available": hardware.ram_available,
-        "unified": hardware.unified,
-        "gpus": [{"name": gpu.name, "vram": gpu.vram, "vram_free": gpu.vram_free} for gpu in hardware.gpus],
-    }
 
 
 def _echo_json(document: Mapping[str, object]) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +10,9 @@ from typing import Any
 import pytest
 from conftest import started
 from driver import Cli
+from real_llama import NAME, llama_server
 from real_ollama import LACONIC, TOOLED, Ollama
 
-NAME = "smollm2-135m"
-SERVER = f"""
-import sys, xllamacpp
-p = xllamacpp.CommonParams()
-p.model.path, p.model_alias = sys.argv[1], {{"{NAME}"}}
-p.hostnames, p.port = ["127.0.0.1"], 0
-p.n_ctx, p.n_parallel, p.use_jinja, p.verbosity = 8192, 1, True, 1
-server = xllamacpp.Server(p)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
 Run = Callable[..., dict[str, Any]]
 
 
@@ -114,19 +101,8 @@ def test_ollama_cuts_a_conversation_without_a_word(made: dict[str, Any], tmp_pat
 @pytest.fixture
 def llama(made: dict[str, Any]) -> Iterator[str]:
     """llama.cpp's own server."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", SERVER, made["gguf"]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
-        text=True,
-    )
-    assert process.stdout is not None
-    lines = iter(process.stdout.readline, "")
-    yield next(line.strip() for line in lines if line.startswith("http"))
-    process.kill()
-    process.communicate()
+    with llama_server(made["gguf"], context=8192) as address:
+        yield address
 
 
 def test_a_model_on_llama_cpp_that_calls_no_tool(llama: str, run: Run) -> None:

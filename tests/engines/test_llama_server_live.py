@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from driver import ROOT, Cli
+from real_llama import NAME, llama_server
 from scripted import unit
 
 from review_agent.agent.errors import EngineRejected, PromptTooLong
@@ -24,18 +23,8 @@ from review_agent.tools.endpoints import make_client, make_endpoint
 
 # Read here: tests get an environment without our variables.
 GGUF, MADE = (os.environ.get(f"REVIEW_AGENT_{name}", "") for name in ("GGUF", "OLLAMA"))
-NAME, KEY, CONTEXT, SLOTS = "smollm2-135m", "a key", 4096, 2
+KEY, CONTEXT, SLOTS = "a key", 4096, 2
 HOW = "set REVIEW_AGENT_GGUF to a model file; `review-agent models pull smollm2-135m` gets one and says where"
-SERVER = f"""
-import sys, xllamacpp
-p = xllamacpp.CommonParams()
-p.model.path, p.model_alias = sys.argv[1], {{"{NAME}"}}
-p.hostnames, p.port, p.api_keys = ["127.0.0.1"], 0, ["{KEY}"]
-p.n_ctx, p.n_parallel, p.use_jinja, p.verbosity = {CONTEXT * SLOTS}, {SLOTS}, True, 1
-server = xllamacpp.Server(p)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +39,8 @@ def gguf() -> Path:
 @pytest.fixture(scope="module")
 def url(gguf: Path) -> Iterator[str]:
     """The address of a server with two slots, which wants a key."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", SERVER, str(gguf)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
-        text=True,
-    )
-    assert process.stdout is not None
-    lines = iter(process.stdout.readline, "")
-    yield next(line.strip() for line in lines if line.startswith("http"))
-    process.kill()
-    process.communicate()
+    with llama_server(str(gguf), context=CONTEXT, slots=SLOTS, key=KEY) as address:
+        yield address
 
 
 @dataclass(frozen=True)
