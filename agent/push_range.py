@@ -38,8 +38,8 @@ def spans(repo: Repository, push: Push) -> list[Span]:
     for ref in sorted(push.refs, key=lambda each: each.is_tag):
         span = here.span(ref)
         found.append(span)
-        if span.head and not span.problem:
-            here.tips.append(span.head)  # each commit once, whichever of the refs brings it
+        if span.base:
+            here.add(span.head)  # each commit once, whichever of the refs brings it
     return found
 
 
@@ -54,19 +54,26 @@ class _Known:
         self.elsewhere = not seen and not git_push.commits(repo, said)
         self.tips = git_push.commits(repo, [*said, *(seen or git_push.remote_tips(repo))])
         self.elsewhere = self.elsewhere and bool(self.tips)
+        self.objects = git_push.leads_to(repo, [ref.local for ref in push.refs if not ref.deletes])
+        heads = [each for kind, each in self.objects.values() if kind == "commit"]
+        self.new = git_push.missing(repo, heads, self.tips)
+
+    def add(self, head: str) -> None:
+        """The other side will have it."""
+        self.tips.append(head)
+        self.new = git_push.missing(self.repo, self.new, self.tips)
 
     def span(self, ref: PushedRef) -> Span:
         if ref.deletes:
             return Span(ref, skip="deleted")
-        kinds = git_push.kinds(self.repo, [ref.local, f"{ref.local}^{{}}"])
-        if ref.local not in kinds:
+        if ref.local not in self.objects:
             return Span(ref, problem="object_missing")
-        if "commit" not in kinds.values():
+        kind, head = self.objects[ref.local]
+        if kind != "commit":
             return Span(ref, skip="no_commit")
-        head = self.repo.resolve(ref.local)
-        found = git_push.bases(self.repo, head, self._tips_for(ref))
-        if head in found:
+        if head not in self.new:
             return Span(ref, head=head, skip="tag_known" if ref.is_tag else "nothing_new")
+        found = git_push.bases(self.repo, head, self._tips_for(ref))
         if not found:
             return self._without_base(ref, head)
         # A branch that took in another one has two: from one side it is all that was taken in.
@@ -94,13 +101,15 @@ class _Known:
         """Nothing of it is known to be anywhere else: the first push, or a shallow clone."""
         files = git_push.changed_files(self.repo, self.repo.empty_tree, head)
         if files <= SMALL_HISTORY and not self.repo.shallow:
-            return Span(ref, self.repo.empty_tree, head, "first", fields={"files": files})
+            how = "unrelated" if self.tips else "first"
+            return Span(ref, self.repo.empty_tree, head, how, fields={"files": files})
         base = git_push.back(self.repo, head, LAST_COMMITS)
         if base is None:
             return Span(
                 ref, problem="too_shallow" if self.repo.shallow else "first_too_big", fields={"files": files}
             )
-        how = "shallow" if self.repo.shallow else "first_last"
+        how = "unrelated_last" if self.tips else "first_last"
+        how = "shallow" if self.repo.shallow else how
         return Span(ref, base, head, how, fields={"files": files, "commits": LAST_COMMITS})
 
 

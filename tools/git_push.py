@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from review_agent.tools.git import Repository
 
 _MOST_TIPS = 5000  # they are given to one command; who has more branches misses some, and reviews more
-_COMMIT = ("commit",)
 
 
 def remote_tips(repo: Repository, remote: str = "") -> list[str]:
@@ -18,19 +17,30 @@ def remote_tips(repo: Repository, remote: str = "") -> list[str]:
     return list(dict.fromkeys(row[0] for row in rows if len(row) == 2 and row[1].startswith(prefix)))
 
 
-def kinds(repo: Repository, ids: Iterable[str]) -> dict[str, str]:
-    """What each object is: commit, tag, tree or blob. Those that are not here are left out."""
-    wanted = "".join(f"{each}\n" for each in dict.fromkeys(ids))
-    rows = (
-        repo.run("cat-file", "--batch-check", stdin=wanted.encode()).decode().splitlines() if wanted else []
-    )
-    return {row.split(" ")[0]: row.split(" ")[1] for row in rows if len(row.split(" ")) == 3}
+def leads_to(repo: Repository, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(kind, id) of the object that each is, or is a tag of. Those that are not here are left out."""
+    wanted = list(dict.fromkeys(ids))
+    if not wanted:
+        return {}
+    asked = "".join(f"{each}^{{}}\n" for each in wanted)
+    rows = repo.run("cat-file", "--batch-check", stdin=asked.encode()).decode().splitlines()
+    found = zip(wanted, (row.split(" ") for row in rows), strict=True)
+    return {each: (row[1], row[0]) for each, row in found if len(row) == 3}
 
 
 def commits(repo: Repository, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that are commits and are here."""
-    known = kinds(repo, ids)
-    return [each for each in dict.fromkeys(ids) if known.get(each) in _COMMIT]
+    known = leads_to(repo, ids)
+    return [each for each in dict.fromkeys(ids) if known.get(each) == ("commit", each)]
+
+
+def missing(repo: Repository, heads: Iterable[str], tips: Sequence[str]) -> set[str]:
+    """Those of `heads` that none of `tips` has in its history: in one go, a push may name thousands."""
+    wanted = set(heads)
+    if not wanted or not tips:
+        return wanted
+    asked = "".join(f"{each}\n" for each in (*sorted(wanted), *(f"^{tip}" for tip in tips)))
+    return wanted & set(repo.run("rev-list", "--stdin", stdin=asked.encode()).decode().split())
 
 
 def bases(repo: Repository, head: str, tips: Sequence[str]) -> list[str]:

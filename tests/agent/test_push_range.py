@@ -92,6 +92,14 @@ def test_a_first_push(repo: Repo) -> None:
     assert planned(repo, (MAIN, head, ZERO)) == [(EMPTY, head, "first")]
 
 
+def test_a_history_of_its_own(repo: Repo) -> None:
+    first = repo.commit({"a": "1"})
+    seen(repo, "origin/main", first)
+    repo.git("switch", "-q", "--orphan", "pages")
+    head = repo.commit({"b": "1"})
+    assert planned(repo, ("refs/heads/pages", head, ZERO)) == [(EMPTY, head, "unrelated")]
+
+
 def test_a_first_push_of_much(repo: Repo) -> None:
     many = {f"f{number}": "1" for number in range(SMALL_HISTORY + 1)}
     first = repo.commit(many)
