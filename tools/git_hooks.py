@@ -87,7 +87,10 @@ def place_of(path: Path, environ: Mapping[str, str]) -> Place:
     """Where git looks for the hooks of the repository at `path`. Raises GitError outside any."""
     folder = path.resolve()
     program = _program(folder, environ)
-    hooks = folder / _ask(program, folder, "--git-path", "hooks")
+    stated = _ask(program, folder, "--git-path", f"hooks/{NAME}").removesuffix(f"/{NAME}")
+    hooks = folder / stated
+    if not stated or (os.path.lexists(hooks) and not hooks.is_dir()):  # '' and /dev/null turn hooks off
+        raise UsageError("hook.no_folder", path=stated)
     common = (folder / _ask(program, folder, "--git-common-dir")).resolve()
     bare = _ask(program, folder, "--is-inside-work-tree") != "true"
     top = None if bare else Path(_ask(program, folder, "--show-toplevel")).resolve()
@@ -196,12 +199,14 @@ def uninstall(place: Place) -> Done:
     state = state_of(place.hook)
     if state is State.EDITED:
         raise UsageError("hook.edited", path=str(place.hook))
-    if state is not State.OURS:
-        return Done.NONE if state is State.ABSENT else Done.NOT_OURS
+    if state is State.FOREIGN:
+        return Done.NOT_OURS
     try:
-        if os.path.lexists(place.kept):
+        if os.path.lexists(place.kept):  # ours may have been deleted by hand
             os.replace(place.kept, place.hook)
             return Done.RESTORED
+        if state is State.ABSENT:
+            return Done.NONE
         os.unlink(place.hook)
     except OSError as exc:
         raise _unusable(place.hook, exc) from exc

@@ -113,6 +113,16 @@ def test_another_hook_comes_back_as_it_was(tmp_path: Path, linked: bool) -> None
     assert not os.path.lexists(where.kept)
 
 
+def test_another_hook_comes_back_when_ours_was_deleted_by_hand(tmp_path: Path) -> None:
+    where = place(tmp_path)
+    where.folder.mkdir(parents=True)
+    where.hook.write_bytes(b"x")
+    install(where, SCRIPT)
+    where.hook.unlink()
+    assert uninstall(where) is Done.RESTORED
+    assert where.hook.read_bytes() == b"x"
+
+
 def test_uninstall_leaves_another_hook_alone(tmp_path: Path) -> None:
     where = place(tmp_path)
     where.folder.mkdir(parents=True)
@@ -185,6 +195,15 @@ def test_husky_is_known_by_its_folder(repo: Repo) -> None:
     repo.git("config", "core.hooksPath", ".husky/_")
     found = place_of(repo.path, env())
     assert (found.folder, found.husky, found.in_tree) == (repo.path / ".husky", True, True)
+
+
+@pytest.mark.parametrize("stated", ["", os.devnull, "a-file"])
+def test_where_git_runs_no_hooks_none_is_put(repo: Repo, stated: str) -> None:
+    repo.write("a-file", "")
+    repo.git("config", "core.hooksPath", stated)
+    with pytest.raises(UsageError) as caught:
+        place_of(repo.path, env())
+    assert caught.value.key == "hook.no_folder"
 
 
 def test_outside_of_any(tmp_path: Path) -> None:
