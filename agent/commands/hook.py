@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -18,7 +19,7 @@ from review_agent.agent.commands.options import flags_of, setting_options
 from review_agent.prompts import load, say
 
 if TYPE_CHECKING:
-    from review_agent.agent.settings import OnError
+    from review_agent.agent.settings import OnError, Settings
     from review_agent.tools.git_hooks import Place
 
 HOOKS = ("pre-push",)
@@ -69,6 +70,7 @@ def _install(environ: Mapping[str, str], /, path: str) -> int:
     settings = load_settings({}, environ, Trusted()).settings
     lang = settings.lang
     place = place_of(_folder(path), environ)
+    _reviewable(place, settings)
     program = _program(place, environ)
     done = install(place, script(program, place, lang, settings.on_error))
     _say(lang, str(done), path=place.hook)
@@ -90,7 +92,21 @@ def _uninstall(environ: Mapping[str, str], /, path: str) -> int:
     lang = load_settings({}, environ, Trusted()).settings.lang
     place = place_of(_folder(path), environ)
     _say(lang, str(uninstall(place)), path=place.hook)
+    if os.path.lexists(place.kept):
+        _say(lang, "kept_left", path=place.kept)
     return 0
+
+
+def _reviewable(place: Place, settings: Settings) -> None:
+    """Raise GitError where each push would only be told that it cannot be reviewed."""
+    from review_agent.agent.errors import GitError
+    from review_agent.agent.target import Target
+
+    if place.top is None:
+        raise GitError("hook.bare", path=str(place.common))
+    location = Target("tree", str(place.top), allowed=settings.allowed_directories).repository()
+    if location is None or location.common.resolve() != place.common:
+        raise GitError("hook.other_repository", git_dir=str(place.common))
 
 
 def _folder(path: str) -> Path:
@@ -118,13 +134,14 @@ def script(program: str, place: Place, lang: str, on_error: OnError) -> bytes:
         "@KEPT@": KEPT,
         "@IF_KEPT@": '[ -f "$kept" ]' if place.husky else '[ -x "$kept" ]',
         "@RUN_KEPT@": 'sh -e "$kept"' if place.husky else '"$kept"',
+        "@KEPT_FAILED@": shlex.quote(say(lang, "hook", "script_kept_failed", kept=KEPT)),
+        "@SKIPPED@": shlex.quote(say(lang, "hook", "skipped")),
         "@FAILED@": shlex.quote(failed),
         "@ON_FAILURE@": "1" if on_error == "block" else "0",
     }
     lines = [line for line in load("pre-push.sh").splitlines(keepends=True) if line != "@MARK@\n"]
-    text = "".join(lines)
-    for name, value in fields.items():
-        text = text.replace(name, value)
+    # In one go: what one field holds is not looked at for others.
+    text = re.sub("|".join(fields), lambda found: fields[found[0]], "".join(lines))
     assert MARK not in text  # noqa: S101 - else it would not know itself again
     return signed(text.encode("utf-8", "surrogateescape"))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from review_agent.prompts import say
 from review_agent.tools.git import EMPTY_TREES, Location, Repository
 
 MAX_SECONDS = 120  # for all refs of a push together, where nobody says otherwise
+MOST_TOLD = 10  # refs for which the same reason is told one by one
+MOST_LATE = 3  # refs that are begun, for a second each, when time is up: the next push goes on with them
 _SHOWN_LINE = 200
 _LOGIN = re.compile(r"//[^/@]*@")  # of an address; it may be a password
 _INTERRUPTED = (129, 130, 143)
@@ -94,6 +97,7 @@ class PrePush:
         stated = self.loaded.origins["max_seconds"] != "default"
         self.seconds = self.settings.max_seconds if stated else MAX_SECONDS  # 0 = no limit
         self.root = Path.cwd()
+        self.told: Counter[str] = Counter()  # refs for each reason not to review one
 
     def answer(self, lines: str) -> int:
         push = read_push(self.remote, lines)
@@ -103,12 +107,26 @@ class PrePush:
         for line in push.malformed:
             self.tell.line("malformed", line=line[:_SHOWN_LINE])
             outcomes.append(self._failure(COULD_NOT))
-        dead = False  # without an engine the next would fail as well, and say the same again
-        for span in found:
-            outcome = self._one(replace(span, problem="not_tried") if dead and span.base else span)
-            dead = dead or (bool(span.base) and outcome.code == COULD_NOT and outcome.report is None)
-            outcomes.append(outcome)
+        outcomes += self._all(found)
         return self._decide(outcomes)
+
+    def _all(self, found: list[Span]) -> Iterator[Outcome]:
+        dead = False  # without an engine the next would fail as well, and say the same again
+        late = 0
+        for span in found:
+            late += bool(span.base and self.seconds and self._left() <= 0)
+            why = "not_tried" if dead else "no_time" if late > MOST_LATE else ""
+            outcome = self._one(replace(span, problem=why) if span.base else span)
+            yield outcome
+            if outcome.code in _INTERRUPTED:
+                break
+            dead = dead or (bool(span.base) and not why and outcome.code == COULD_NOT and not outcome.report)
+        for why, count in self.told.items():
+            if count > MOST_TOLD:
+                self.tell.line("more_refs", count=count - MOST_TOLD, why=why)
+
+    def _left(self) -> float:
+        return self.seconds - (time.monotonic() - self.clock)
 
     def _failure(self, code: int) -> Outcome:
         return Outcome(code, self.settings.on_error)
@@ -127,14 +145,20 @@ class PrePush:
             return [self._carried(repo, span) for span in spans(repo, push)]
 
     def _location(self) -> Location:
-        """The repository of the current folder, when it is the one that git pushes from."""
-        location = self._target().repository()
+        """The repository that git pushes from: of the current folder, or of the work tree given to git."""
         stated = self.environ.get("GIT_DIR")
-        if location is None:
+        found = None
+        for folder in (Path.cwd(), Path(self.environ.get("GIT_WORK_TREE") or ".").absolute()):
+            target = Target("tree", str(folder), allowed=self.settings.allowed_directories)
+            location = target.repository()
+            if location and (not stated or Path(stated).resolve() == location.git_dir.resolve()):
+                return location
+            found = found or location
+        if not stated:
             raise GitError("hook.no_repository", path=str(Path.cwd()))
-        if stated and Path(stated).resolve() != location.git_dir.resolve():
-            raise GitError("hook.other_repository", git_dir=stated)
-        return location
+        if found is None:
+            raise GitError("hook.bare", path=str(Path(stated).resolve()))
+        raise GitError("hook.other_repository", git_dir=stated)
 
     def _carried(self, repo: Repository, span: Span) -> Span:
         if not span.base:
@@ -162,9 +186,11 @@ class PrePush:
         name = span.ref.name
         if span.skip or span.problem:
             why = say(self.settings.lang, "hook_ranges", span.skip or span.problem, **span.fields)
-            self.tell.line("skip" if span.skip else "problem", name=name, why=why)
-            if span.problem and span.base:
-                self.tell.detail("later", command=f"`{self._command(span)}`")
+            self.told[why] += 1
+            if self.told[why] <= MOST_TOLD:
+                self.tell.line("skip" if span.skip else "problem", name=name, why=why)
+                if span.problem and span.base:
+                    self.tell.detail("later", command=f"`{self._command(span)}`")
             return Outcome(0, "allow") if span.skip else self._failure(COULD_NOT)
         how = say(self.settings.lang, "hook_ranges", span.how, **span.fields)
         self.tell.line("start", name=name, how=how, base=span.base[:12], head=span.head[:12])
@@ -183,7 +209,7 @@ class PrePush:
         settings = [self.settings]
         flags = dict(self.flags)
         if self.seconds:
-            flags["max_seconds"] = max(1, round(self.seconds - (time.monotonic() - self.clock)))
+            flags["max_seconds"] = max(1, round(self._left()))
 
         def action() -> int:
             job = make_job(self._target(span.base, span.head), flags, self.environ, given={})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from driver import Cli, Server
 
+CLEAN = "def double(number: int) -> int:\n    return number * 2\n"
+FAULTY = "def run(text: str) -> object:\n    return eval(text)\n"
+SKIP = {"REVIEW_AGENT_SKIP": "1"}
 _DATE = "2026-01-01T00:00:00Z"
 _GITCONFIG = """[user]
 name = t
@@ -137,3 +141,28 @@ def make_desk(cli: Cli, folder: Path, server: Server | None) -> Desk:
     desk.git("init", "-q")
     desk.git("remote", "add", "origin", desk.bare)
     return desk
+
+
+def make_pushed(cli: Cli, folder: Path, server: Server | None) -> Desk:
+    """The hook is installed, and `main` is at the other side."""
+    desk = make_desk(cli, folder, server)
+    desk.commit(clean=CLEAN)
+    desk.git("push", "-q", "-u", "origin", "main")
+    assert desk.hook("install").code == 0
+    return desk
+
+
+def copied(desk: Desk, folder: Path) -> Desk:
+    """The same in another folder: what a desk costs to make is paid once."""
+    shutil.copytree(desk.tree.parent, folder, dirs_exist_ok=True, symlinks=True)
+    cli = Cli(folder / desk.cli.home.name)
+    copy = Desk(cli, folder / desk.tree.name, folder / desk.bare.name, desk.server, dict(desk.env))
+    copy.git("remote", "set-url", "origin", copy.bare)
+    return copy
+
+
+def script(path: Path, text: str, mode: int = 0o755) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(mode)
+    return path.read_bytes()

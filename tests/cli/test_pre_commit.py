@@ -5,17 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driver import ROOT, Cli, Server
-from pushing import Desk, make_desk
+from driver import ROOT, Cli, Server, free_port
+from pushing import FAULTY, Desk, copied, make_desk
 
-Start = Callable[..., Server]
 MANIFEST = ROOT / ".pre-commit-hooks.yaml"
 PRE_COMMIT = str(Path(sys.executable).parent / "pre-commit")
-FAULTY = "def run(text: str) -> object:\n    return eval(text)\n"
 CONFIG = """repos:
 - repo: {repo}
   rev: v1
@@ -24,20 +21,28 @@ CONFIG = """repos:
 """
 
 
-@pytest.fixture
-def desk(cli: Cli, start_server: Start, tmp_path: Path) -> Desk:
+@pytest.fixture(scope="module")
+def hooked(tmp_path_factory: pytest.TempPathFactory, eval_server: Server) -> Desk:
     """pre-commit is installed for pushes, with our manifest from a repository on this machine."""
-    desk = make_desk(cli, tmp_path, start_server(review="eval"))
-    desk.env["PRE_COMMIT_HOME"] = str(tmp_path / "pre-commit")
+    folder = tmp_path_factory.mktemp("pre-commit")
+    (folder / "home").mkdir()
+    desk = make_desk(Cli(folder / "home"), folder, eval_server)
+    desk.env["PRE_COMMIT_HOME"] = str(folder / "home" / "pre-commit")
     desk.env["PRE_COMMIT_COLOR"] = "never"
-    hooks = tmp_path / "hooks"
+    hooks = folder / "hooks"
     hooks.mkdir()
     shutil.copy(MANIFEST, hooks)
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "hooks"), ("tag", "v1")):
         desk.git(*words, at=hooks)
     (desk.tree / ".pre-commit-config.yaml").write_text(CONFIG.format(repo=hooks))
     assert desk.see(PRE_COMMIT, "install", "--hook-type", "pre-push").code == 0
+    assert desk.see(PRE_COMMIT, "install-hooks").code == 0
     return desk
+
+
+@pytest.fixture
+def desk(hooked: Desk, tmp_path: Path) -> Desk:
+    return copied(hooked, tmp_path)
 
 
 @pytest.fixture
@@ -92,8 +97,7 @@ def test_a_clean_push(pushed_once: Desk) -> None:
 
 @pytest.mark.parametrize(("on_error", "code"), [("allow", 0), ("block", 1)])
 def test_no_reviewer(pushed_once: Desk, on_error: str, code: int) -> None:
-    assert pushed_once.server is not None
-    pushed_once.server.stop()
+    pushed_once.env["REVIEW_AGENT_BASE_URL"] = f"http://127.0.0.1:{free_port()}"
     pushed_once.commit(faulty=FAULTY)
     variables = {"REVIEW_AGENT_BACKEND": "ollama", "REVIEW_AGENT_ON_ERROR": on_error}
     seen = pushed_once.push("origin", "main", **variables)
