@@ -4,14 +4,15 @@
 program=@PROGRAM@
 kept=${0%/*}/@KEPT@
 
-refs=$(cat)
+usual=$PATH:/usr/bin:/bin # without `cat` every push would look like one of nothing
+refs=$(PATH=$usual; cat)
 pushed() {
   [ -z "$refs" ] || printf '%s\n' "$refs" 2>/dev/null
 }
 
 # A hook that another tool took over and calls again: once for a push is enough. Another push that a hook makes
 # is one of its own.
-this_push="$PWD ${0%/*} $* $(pushed | cksum)"
+this_push="$PWD ${0%/*} $* $(PATH=$usual; pushed | cksum)"
 [ "${_REVIEW_AGENT_PUSH-}" != "$this_push" ] || exit 0
 _REVIEW_AGENT_PUSH=$this_push
 export _REVIEW_AGENT_PUSH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,16 @@ def test_nothing_of_the_repository_gets_into_our_python(pushed_once: Desk, tmp_p
     seen = pushed_once.push("origin", "main", PYTHONPATH=".", PYTHONHOME="/nowhere")
     assert (seen.code, seen.asked) == (0, 1)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_strange_path_does_not_make_a_push_one_of_nothing(pushed_once: Desk) -> None:
+    head = pushed_once.commit(faulty=FAULTY)
+    done = subprocess.run(
+        ["/bin/sh", pushed_once.tree / ".git" / "hooks" / "pre-push", "origin", "url"], cwd=pushed_once.tree,
+        env=pushed_once.environment(PATH="/nowhere", REVIEW_AGENT_ON_ERROR="block"), capture_output=True,
+        input=f"refs/heads/main {head} refs/heads/main {pushed_once.remote('main')}\n".encode(),
+    )  # fmt: skip
+    assert (done.returncode, b"not found" in done.stderr) == (1, False)  # there is no git to ask
 
 
 @pytest.mark.parametrize("given", ["--git-dir={tree}/.git --work-tree={tree}", "-C {tree}"])
