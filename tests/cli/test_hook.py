@@ -224,8 +224,15 @@ def test_a_forced_push_is_reviewed_from_the_fork(pushed_once: Desk) -> None:
     assert "wrong.py" not in seen.seen
 
 
-@pytest.mark.parametrize("lines", ["nonsense\n", "refs/heads/x abc refs/heads/x def\n", "\x1b[2J \udcff\n"])
-@pytest.mark.parametrize(("on_error", "code"), [("allow", 0), ("block", 1)])
+@pytest.mark.parametrize(
+    ("lines", "on_error", "code"),
+    [
+        ("nonsense\n", "allow", 0),
+        ("nonsense\n", "block", 1),
+        ("refs/heads/x abc refs/heads/x def\n", "block", 1),
+        ("\x1b[2J \udcff\n", "block", 1),
+    ],
+)
 def test_lines_that_are_none_of_gits(pushed_once: Desk, lines: str, on_error: str, code: int) -> None:
     done = pushed_once.cli.run(
         "hook", "run", "pre-push", "origin", "url", cwd=pushed_once.tree,
