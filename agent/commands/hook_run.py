@@ -15,7 +15,7 @@ from review_agent.agent.cli import guarded
 from review_agent.agent.config import Loaded, load, user_config_file
 from review_agent.agent.coverage import COULD_NOT, FINDINGS, LIMITS
 from review_agent.agent.display import inline
-from review_agent.agent.errors import GitError
+from review_agent.agent.errors import GitError, ModelUnavailable
 from review_agent.agent.hook_text import findings_of, result_of
 from review_agent.agent.models import FileStatus, Report, Severity
 from review_agent.agent.push_range import Span, spans
@@ -28,6 +28,7 @@ from review_agent.tools.git import EMPTY_TREES, Location, Repository
 MAX_SECONDS = 120  # for all refs of a push together, where nobody says otherwise
 MOST_TOLD = 10  # refs for which the same reason is told one by one
 MOST_LATE = 3  # refs that are begun, for a second each, when time is up: the next push goes on with them
+_TO_CLOSE = 3  # seconds that a review may take beyond its limit to end by itself
 _SHOWN_LINE = 200
 _LOGIN = re.compile(r"//[^/@]*@")  # of an address; it may be a password
 _INTERRUPTED = (129, 130, 143)
@@ -203,7 +204,7 @@ class PrePush:
     def _review(self, span: Span) -> Outcome:
         import asyncio
 
-        from review_agent.agent.commands.run import execute, make_job
+        from review_agent.agent.commands.run import Job, execute, make_job
 
         reports: list[Report] = []
         settings = [self.settings]
@@ -211,10 +212,21 @@ class PrePush:
         if self.seconds:
             flags["max_seconds"] = max(1, round(self._left()))
 
+        async def bounded(job: Job) -> int:
+            """A review ends at its limit by itself, but a server may accept a connection and say nothing."""
+            until = job.settings.max_seconds + _TO_CLOSE if self.seconds else None
+            try:
+                async with asyncio.timeout(until) as limit:
+                    return await execute(job)
+            except TimeoutError as exc:
+                if not limit.expired():
+                    raise
+                raise ModelUnavailable("hook.out_of_time", seconds=job.settings.max_seconds) from exc
+
         def action() -> int:
             job = make_job(self._target(span.base, span.head), flags, self.environ, given={})
             settings.append(job.settings)
-            return asyncio.run(execute(replace(job, outputs=[], pushed=self._pushed(span), reports=reports)))
+            return asyncio.run(bounded(replace(job, outputs=[], pushed=self._pushed(span), reports=reports)))
 
         code = guarded(action, self.settings.lang)
         return Outcome(code, settings[-1].on_error, settings[-1].fail_on, reports[0] if reports else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,6 +150,18 @@ def test_time_is_bounded_for_all_refs_together(pushed_once: Desk, start_server: 
     assert seen.seen.count("到了时间或数量上限") == MOST_LATE + 1
     assert seen.seen.count("到了时间上限，没有开始") == 2
     assert seen.seen.count("之后可以这样审查：`review-agent run --from") == 2
+
+
+@pytest.mark.parametrize("backend", ["auto", "openai"])
+def test_a_server_that_accepts_and_says_nothing(pushed_once: Desk, backend: str) -> None:
+    pushed_once.commit(faulty=FAULTY)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        pushed_once.env["REVIEW_AGENT_BASE_URL"] = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        limits = {"REVIEW_AGENT_MAX_SECONDS": "1", "REVIEW_AGENT_ON_ERROR": "block"}
+        seen = pushed_once.push("origin", "main", REVIEW_AGENT_BACKEND=backend, **limits)
+    assert (seen.code, pushed_once.remote("main") == pushed_once.git("rev-parse", "HEAD")) == (1, False)
+    assert seen.seconds < 15
+    assert "在 1 秒的时间上限内没有回应" in seen.seen
 
 
 def test_many_refs_take_few_words_and_little_time(pushed_once: Desk) -> None:
