@@ -1,7 +1,7 @@
 """A fake GitHub runner: runs the steps of a composite action as a runner would, as far as action.yml asks.
 
-Expressions (`inputs.x`, `steps.x.outputs.y`, comparisons with &&), each step's own environment, the GITHUB_* files,
-and workflow commands on the steps' output with `::stop-commands::`. `python3` is a stand-in that writes down how it
+Expressions, each step's own environment, the GITHUB_* files, and workflow commands on the steps' two streams with
+`::stop-commands::`. `python3` is a stand-in that writes down how it
 was called and installs nothing; the Python of the virtualenv that it makes is the one that runs the tests.
 """
 
@@ -13,13 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fake_expressions import fill, holds
 
-_EXPRESSION = re.compile(r"\$\{\{ *(.*?) *\}\}")
 _COMMAND = re.compile(r"^::([\w-]+)(?: [^:]*)?::(.*)$")
 
 PYTHON3 = r"""#!/bin/sh
@@ -40,6 +41,17 @@ exec "{real}" "$@"
 
 
 @dataclass
+class Said:
+    """What a step said. Between its two streams there is no order: a runner reads each as it comes."""
+
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return self.out + self.err
+
+
+@dataclass
 class Job:
     """What an action left behind."""
 
@@ -47,20 +59,28 @@ class Job:
     ran: list[str]
     failed: str = ""
     code: int = 0
-    said: dict[str, str] = field(default_factory=dict)
+    said: dict[str, Said] = field(default_factory=dict)
 
     def commands(self) -> list[tuple[str, str]]:
-        """Workflow commands that the runner would have carried out."""
-        found, stopped = [], ""
-        for line in "\n".join(self.said.values()).splitlines():
-            command = _COMMAND.match(line.strip())
-            if stopped:
-                stopped = "" if line.strip() == f"::{stopped}::" else stopped
-            elif command and command[1] == "stop-commands":
-                stopped = command[2]
-            elif command:
-                found.append((command[1], line.strip()))
+        """Workflow commands that the runner would have carried out: on stderr nothing stops them."""
+        found = []
+        for said in self.said.values():
+            for text in (said.out, said.err):
+                stopped = ""
+                for line in text.splitlines():
+                    command = _COMMAND.match(line.strip())
+                    if stopped:
+                        stopped = "" if line.strip() == f"::{stopped}::" else stopped
+                    elif command and command[1] == "stop-commands":
+                        stopped = command[2]
+                    elif command:
+                        found.append((command[1], line.strip()))
         return found
+
+    def told(self) -> list[str]:
+        """What the Action itself says, not the report."""
+        ours = [(name, line.removeprefix(f"::{name} title=review-agent::"), line) for name, line in self.commands()]
+        return [f"{name}: {text}" for name, text, line in ours if text != line]
 
 
 class FakeRunner:
@@ -76,7 +96,7 @@ class FakeRunner:
         (binaries / "python3").write_text(PYTHON3.format(**made))
         for path in (temp / "venv-python", binaries / "python3"):
             path.chmod(0o755)
-        for path in self.files.values():
+        for path in [*self.files.values(), self.summary]:
             path.touch()
         self.env = {
             **env,
@@ -84,60 +104,67 @@ class FakeRunner:
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_ACTION_PATH": str(action),
+            "GITHUB_EVENT_PATH": str(temp / "event.json"),
             "GITHUB_WORKSPACE": str(workspace),
             "GITHUB_STEP_SUMMARY": str(self.summary),
+            "RUNNER_OS": "Linux",
             "RUNNER_TEMP": str(temp / "temp"),
             **{name: str(path) for name, path in self.files.items()},
         }
         (temp / "temp").mkdir()
 
-    def run(self, event: dict[str, Any], **inputs: str) -> Job:
+    def run(self, event: dict[str, Any], *, last: str = "", **inputs: str) -> Job:
+        """Every step of the action whose `if:` holds, up to the first that fails, or that is named `last`."""
         (self.temp / "event.json").write_text(json.dumps(event))
-        action = yaml.safe_load((self.action / "action.yml").read_text())
-        unknown = set(inputs) - set(action["inputs"])
-        assert not unknown, unknown
-        values = {f"inputs.{name}": str(row["default"]) for name, row in action["inputs"].items()}
-        values |= {f"inputs.{name}": value for name, value in inputs.items()}
+        self.env.setdefault("GITHUB_EVENT_NAME", "workflow_run" if "workflow_run" in event else "pull_request")
+        action = self.read()
+        context: dict[str, Any] = {"inputs": self.given(inputs), "steps": {}}
         job = Job({}, [])
         for number, step in enumerate(action["runs"]["steps"]):
-            if job.code or not self._wanted(step.get("if", ""), values):
-                continue
-            self._step(number, step, values, job)
+            if not job.code and holds(step.get("if", ""), context):
+                self._step(number, step, context, job)
+            if step["name"] == last:
+                break
         rows = action.get("outputs", {}).items()
-        job.outputs = {name: self._fill(row["value"], values) for name, row in rows}
+        job.outputs = {name: fill(row["value"], context) for name, row in rows}
         return job
 
-    def _step(self, number: int, step: dict[str, Any], values: dict[str, str], job: Job) -> None:
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load((self.action / "action.yml").read_text())
+        return found
+
+    def given(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Every input of the action: as given, else its default."""
+        known = self.read()["inputs"]
+        assert set(inputs) <= set(known), set(inputs) - set(known)
+        return {name: str(row["default"]) for name, row in known.items()} | dict(inputs)
+
+    def _step(self, number: int, step: dict[str, Any], context: dict[str, Any], job: Job) -> None:
         assert step["shell"] == "bash"
-        output, script = self.temp / f"output-{number}", self.temp / f"step-{number}.sh"
-        output.write_text("")
-        script.write_text(self._fill(step["run"], values))
-        own = {name: self._fill(str(value), values) for name, value in step.get("env", {}).items()}
-        event = {"GITHUB_EVENT_PATH": str(self.temp / "event.json"), "GITHUB_OUTPUT": str(output)}
-        done = subprocess.run(
-            [shutil.which("bash") or "bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+        output = self.temp / f"output-{number}"
+        output.touch()
+        with subprocess.Popen(
+            self.argv(number, step, context),
             cwd=self.workspace,
-            env={**self.env, **event, **own},
+            env=self.environment(number, step, context),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=120,
-            check=False,
-        )
+            stderr=subprocess.PIPE,
+        ) as process:
+            out, err = process.communicate(timeout=120)
         job.ran.append(step["name"])
-        job.said[step["name"]] = done.stdout.decode("utf-8", "replace")
-        if done.returncode:
-            job.failed, job.code = step["name"], done.returncode
-        for row in output.read_text().splitlines():
-            name, _, value = row.partition("=")
-            values[f"steps.{step.get('id', '')}.outputs.{name}"] = value
+        job.said[step["name"]] = Said(out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        if process.returncode:
+            job.failed, job.code = step["name"], process.returncode
+        rows = (row.partition("=") for row in output.read_text().splitlines())
+        context["steps"][step.get("id", "")] = {"outputs": {name: value for name, _, value in rows}}
 
-    def _fill(self, text: str, values: dict[str, str]) -> str:
-        return _EXPRESSION.sub(lambda found: values.get(found[1], ""), text)
+    def argv(self, number: int, step: dict[str, Any], context: Mapping[str, Any]) -> list[str]:
+        """How a runner starts `shell: bash`."""
+        script = self.temp / f"step-{number}.sh"
+        script.write_text(fill(step["run"], context))
+        return [shutil.which("bash") or "bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
 
-    def _wanted(self, condition: str, values: dict[str, str]) -> bool:
-        for part in condition.split("&&") if condition else []:
-            left, sign, right = re.fullmatch(r"\s*([\w.]+) (==|!=) '([^']*)'\s*", part).groups()  # type: ignore[union-attr]
-            if (values.get(left, "") == right) != (sign == "=="):
-                return False
-        return True
+    def environment(self, number: int, step: dict[str, Any], context: Mapping[str, Any]) -> dict[str, str]:
+        own = {name: fill(str(value), context) for name, value in step.get("env", {}).items()}
+        return {**self.env, "GITHUB_OUTPUT": str(self.temp / f"output-{number}"), **own}
