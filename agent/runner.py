@@ -45,6 +45,11 @@ def as_annotations(report: Report) -> tuple[list[str], int]:
     return lines, len(found) - len(lines)
 
 
+def as_command(level: str, text: str) -> str:
+    """One sentence of ours as an annotation of the job."""
+    return f"::{level} title=review-agent::{_data(text)}"
+
+
 def _annotation(finding: Finding, level: str) -> str:
     properties = {"title": inline(finding.title)[:200]}
     if finding.path:

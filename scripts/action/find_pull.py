@@ -14,7 +14,12 @@ import sys
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from review_agent.agent.errors import ReviewError
+from review_agent.agent.runner import as_command
+from review_agent.prompts import say
+from review_agent.tools.forges.github import api_endpoint
 
 MAX_ANSWER = 8 * 1024 * 1024  # bytes
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -27,22 +32,33 @@ class Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def tell(level: str, key: str, value: object = "") -> None:
+    lang = "en" if os.environ.get("INPUT_LANGUAGE") == "en" else "zh-CN"
+    print(as_command(level, say(lang, "action", key, value=value)))
+
+
+def stop(key: str, value: object = "") -> NoReturn:
+    tell("error", key, value)
+    sys.exit(1)
+
+
 def ask(path: str, query: dict[str, str]) -> Any:
-    url = f"{os.environ['GITHUB_API_URL']}{path}?{urllib.parse.urlencode(query)}"
     token = os.environ["GITHUB_TOKEN"]
     headers = {"Accept": "application/vnd.github+json", "Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(url, headers=headers)
     try:
+        api = api_endpoint(os.environ["GITHUB_API_URL"]).url  # a token goes over TLS only
+        request = urllib.request.Request(f"{api}{path}?{urllib.parse.urlencode(query)}", headers=headers)
         with urllib.request.build_opener(Stay).open(request, timeout=30) as answer:
             return json.loads(answer.read(MAX_ANSWER))
-    except (OSError, ValueError) as exc:  # no connection, or an answer that is none
-        status = getattr(exc, "code", type(exc).__name__)
-        sys.exit(f"review-agent: GitHub did not say which pull request this is ({status})")
+    except (OSError, ValueError, ReviewError) as exc:  # no connection, no answer, no address to ask
+        stop("not_named", getattr(exc, "code", type(exc).__name__))
 
 
 def of_run(run: dict[str, Any]) -> tuple[int, str] | None:
     """The one open pull request whose head is the commit of the finished workflow run."""
     home, head = run["head_repository"], run["head_sha"]
+    if not home:  # the fork was deleted
+        return None
     query = {
         "state": "open",
         "head": f"{home['owner']['login']}:{run['head_branch']}",
@@ -58,25 +74,32 @@ def of_run(run: dict[str, Any]) -> tuple[int, str] | None:
 
 
 def main() -> None:
+    name = os.environ.get("GITHUB_EVENT_NAME", "")
     event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())
     pull, run = event.get("pull_request"), event.get("workflow_run")
+    if name == "pull_request_target":
+        stop("target_event")
+    if name == "merge_group":  # as a required check it must not hold the queue up
+        tell("notice", "merge_group")
+        return
     if pull:
         found = (pull["number"], pull["head"]["sha"])
     elif run:
         found = of_run(run)
     else:
-        sys.exit("review-agent: this event is about no pull request (use on: pull_request or workflow_run)")
+        stop("no_pull_request", name)
     if found is None:
-        print(
-            "::notice::review-agent: no open pull request stands at the reviewed commit: nothing to publish"
-        )
+        tell("notice", "stale")
         return
     number, head = int(found[0]), str(found[1])
     if not _COMMIT.fullmatch(head):
-        sys.exit("review-agent: the event names no commit")
+        stop("no_commit")
     with Path(os.environ["GITHUB_OUTPUT"]).open("a") as stream:
         stream.write(f"number={number}\nhead={head}\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (KeyError, TypeError, AttributeError) as exc:  # an event or an answer of another form
+        stop("not_named", type(exc).__name__)

@@ -6,78 +6,24 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import acting
 import pytest
-import yaml
-from driver import ROOT, Cli, Server
-from fake_github import FakeGitHub, Fault
-from fake_runner import FakeRunner, Job
-from gitrepo import Repo, make_repo
+from acting import FILES, PLAIN, Scene, bad, passed
+from driver import ROOT
+from fake_github import Fault
+from fake_runner import Job, Said
 
-Start = Callable[..., Server]
-ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+from review_agent.prompts import say
+
+scene = acting.scene
 SCRIPTS = ROOT / "scripts" / "action"
-EXAMPLES = sorted((ROOT / "examples" / "workflows").glob("*.yml"))
-FILES = 3
-PLAIN = "".join(f"value_{n} = {n}\n" for n in range(40))
+INSTALL = "Install review-agent"
+SAYS = "echo ::add-path::x; echo ::error::y >&2; exit 3"
+REFUSED = f"error: {say('zh-CN', 'action', 'report_form')}"
+UNREADABLE = say("zh-CN", "errors", "prefix", text=say("zh-CN", "errors", "report_unreadable"))
 HOSTILE = "::warning::x.py"  # a workflow command, if it were to begin a line
-
-
-def bad(n: int) -> str:
-    return PLAIN.replace("value_20 = 20\n", f"value_20 = 20\nBUG_{n} = open('x')\n")
-
-
-class Scene:
-    """A repository with a pull request, its forge, a model, and a runner with the commits checked out."""
-
-    def __init__(self, cli: Cli, repo: Repo, fake: FakeGitHub, tmp: Path, model: str) -> None:
-        self.repo, self.fake, self.model, self.tmp, self.jobs = repo, fake, model, tmp, 0
-        self.env = cli.environment(GITHUB_API_URL=fake.url, GITHUB_REPOSITORY="team/app")
-
-    def runner(self) -> FakeRunner:
-        self.jobs += 1
-        return FakeRunner(ROOT, self.repo.path.parent, self.tmp / f"runner-{self.jobs}", self.env)
-
-    def event(self) -> dict[str, Any]:
-        head = {"sha": self.fake.head, "ref": "topic", "repo": {"full_name": self.fake.head_repo}}
-        base = {"sha": self.fake.base, "ref": "main", "repo": {"full_name": "team/app"}}
-        return {"pull_request": {"number": 7, "changed_files": FILES, "head": head, "base": base}}
-
-    def finished(self) -> dict[str, Any]:
-        """The event of a workflow that ends when that of the pull request has."""
-        owner = {"login": self.fake.head_repo.split("/")[0]}
-        home = {"full_name": self.fake.head_repo, "owner": owner}
-        run = {"id": 1, "head_sha": self.fake.head, "head_branch": "topic", "head_repository": home}
-        return {"workflow_run": {**run, "pull_requests": []}}
-
-    def review(self, runner: FakeRunner | None = None, token: str = "token-bot", **inputs: str) -> Job:
-        given = {"path": "repo", "provider": "ollama", "api_base": self.model, "github_token": token}
-        return (runner or self.runner()).run(self.event(), **{**given, **inputs})
-
-    def push(self, files: dict[str, str]) -> None:
-        self.fake.push(self.repo.commit(dict(files)))
-
-    def open(self) -> list[str]:
-        return sorted(thread.path for thread in self.fake.threads if not thread.resolved)
-
-
-@pytest.fixture
-def scene(cli: Cli, tmp_path: Path, start_server: Start) -> Iterator[Scene]:
-    repo = make_repo(tmp_path / "workspace" / "repo")
-    repo.commit({f"f{n}.py": PLAIN for n in range(FILES)})
-    repo.git("checkout", "-q", "-b", "topic")
-    repo.commit({f"f{n}.py": bad(n) for n in range(FILES)})
-    fake = FakeGitHub(repo.path, "main", "topic")
-    with fake.serving():
-        yield Scene(cli, repo, fake, tmp_path, start_server(review="BUG").url)
-
-
-def passed(job: Job) -> dict[str, str]:
-    assert not job.failed, (job.failed, job.said[job.failed])
-    return job.outputs
 
 
 # --- the life of a pull request ---
@@ -123,7 +69,7 @@ def test_comments_follow_a_pull_request_from_push_to_push(scene: Scene) -> None:
 
 @pytest.mark.parametrize("token", ["", "token-read"])
 def test_a_fork_needs_no_token(scene: Scene, token: str) -> None:
-    scene.fake.head_repo = "mallory/app"
+    scene.fork()
     runner = scene.runner()
     job = scene.review(runner, token)
     assert passed(job)["findings_count"] == "3"
@@ -133,7 +79,7 @@ def test_a_fork_needs_no_token(scene: Scene, token: str) -> None:
 
 
 def test_another_run_comments_what_a_fork_wrote(scene: Scene) -> None:
-    scene.fake.head_repo = "mallory/app"
+    scene.fork()
     report = passed(scene.review(token=""))["results_file"]
     job = scene.runner().run(scene.finished(), report=report, github_token="token-bot")
     assert passed(job)["comments_inline"] == "3"
@@ -162,8 +108,7 @@ def test_a_github_that_does_not_say_which_pull_request_it_is(scene: Scene, statu
         scene.fake.faults.append(Fault("GET /repos/team/app/pulls ", status, headers={"Location": "/user"}))
     job = scene.runner().run(scene.finished(), report="any.json", github_token=token)
     assert job.failed == "Find the pull request"
-    said = job.said[job.failed]
-    assert said == f"review-agent: GitHub did not say which pull request this is ({status})\n"
+    assert job.told() == [f"error: {say('zh-CN', 'action', 'not_named', value=status)}"]
     assert [row[1] for row in scene.fake.log] == ["/repos/team/app/pulls"]
 
 
@@ -181,8 +126,12 @@ def test_a_hostile_artifact_is_refused(scene: Scene, kind: str, tmp_path: Path) 
         report.write_text('{"schema_version": "::error::x", "findings": []}')
     job = scene.runner().run(scene.finished(), report=str(report), github_token="token-bot")
     assert job.failed == "Publish"
-    assert "Traceback" not in job.said["Publish"]
-    assert [name for name, _ in job.commands()] == ([] if kind == "no report" else ["error"])
+    assert "Traceback" not in str(job.said["Publish"])
+    assert job.told() == [
+        f"error: {say('zh-CN', 'action', 'not_published', value=UNREADABLE)}"
+        if kind == "no report"
+        else REFUSED
+    ]
     assert (scene.fake.threads, scene.fake.comments) == ([], [])
 
 
@@ -193,11 +142,12 @@ def test_nothing_of_the_checkout_is_imported_or_taken_for_a_command(scene: Scene
     mark = scene.tmp / "imported"
     planted = f"open({str(mark)!r}, 'w')\n"
     scene.push({HOSTILE: "BUG_9 = 1\n"})
-    for folder in (scene.repo.path, scene.repo.path.parent):
+    runner = scene.runner()
+    checked_out = scene.checkout(runner)
+    for folder in (checked_out, runner.workspace):
         for name in ("json.py", "secrets.py", "click.py", "sitecustomize.py", "review_agent.py"):
             (folder / name).write_text(planted)
-    scene.env["PYTHONPATH"] = str(scene.repo.path)
-    runner = scene.runner()
+    runner.env["PYTHONPATH"] = str(checked_out)
     job = scene.review(runner, "")
     assert passed(job)["findings_count"] == "4"
     assert not mark.exists()
@@ -210,12 +160,20 @@ def test_nothing_of_the_checkout_is_imported_or_taken_for_a_command(scene: Scene
 
 def test_what_is_installed_is_named_by_its_hash_and_lies_outside_the_checkout(scene: Scene) -> None:
     runner = scene.runner()
-    passed(scene.review(runner, ""))
+    runner.env["PIP_INDEX_URL"] = "https://user:secret@mirror.example/simple\n--trusted-host x"
+    passed(runner.run(scene.event(), last=INSTALL))
     installs = [call for call in runner.log.read_text().splitlines() if " pip " in call]
     own = runner.temp / "temp" / "review-agent"
     assert len(installs) == 2
     assert "--require-hashes --only-binary=:all:" in installs[0]
-    assert installs[0].rstrip().endswith(f"-r {ROOT}/requirements/action.txt")
+    assert installs[0].rstrip().endswith(f"-r {own}/lock.txt")
+    assert "secret" not in "".join(installs)
+    first, _, lock = (own / "lock.txt").read_text().partition("\n")
+    assert (
+        first == "--index-url https://user:secret@mirror.example/simple--trusted-hostx"
+    )  # and no option of its own
+    assert lock == (ROOT / "requirements" / "action.txt").read_text()
+    assert (own / "lock.txt").stat().st_mode & 0o077 == 0
     assert "--no-index --no-deps --no-build-isolation" in installs[1]
     assert installs[1].rstrip().endswith(f" {own}/source")
     assert (own / "source" / "agent" / "main.py").is_file()
@@ -223,13 +181,13 @@ def test_what_is_installed_is_named_by_its_hash_and_lies_outside_the_checkout(sc
 
 def test_what_a_guarded_command_says_is_no_workflow_command(scene: Scene) -> None:
     runner = scene.runner()
-    passed(scene.review(runner, ""))
-    script = f'. "{SCRIPTS}/common"; code=0; guarded printf "::add-path::x\\n::error::y" || code=$?; echo ::notice::$code'
+    passed(runner.run(scene.event(), last=INSTALL))
+    script = f'. "{SCRIPTS}/common"; code=0; guarded sh -c "{SAYS}" || code=$?; echo ::notice::$code'
     env = {**runner.env, "GITHUB_OUTPUT": os.devnull}
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, check=True)
-    said = done.stdout.decode()
-    assert "\n::add-path::x\n::error::y\n" in said
-    assert Job({}, [], said={"": said}).commands() == [("notice", "::notice::0")]
+    said = Said(done.stdout.decode(), done.stderr.decode())
+    assert "\n::add-path::x\n::error::y\n" in said.out
+    assert Job({}, [], said={"": said}).commands() == [("notice", "::notice::3")]
 
 
 def test_the_tool_runs_guarded_only() -> None:
@@ -241,94 +199,3 @@ def test_the_tool_runs_guarded_only() -> None:
     ]
     assert len(uses) == 3
     assert all(line.startswith("guarded ") or line.endswith(">annotations") for line in uses), uses
-
-
-# --- how a job ends ---
-
-
-@pytest.mark.parametrize(
-    ("inputs", "fault", "failed", "code"),
-    [
-        ({"fail_on": "low"}, "", "Judge", 3),
-        ({"on_error": "block"}, "http500", "Judge", 1),
-        ({"on_error": "allow"}, "http500", "", 0),
-        ({"fail_on": "nonsense"}, "", "Review", 2),
-    ],
-)
-def test_how_the_job_ends(
-    scene: Scene, start_server: Start, inputs: dict[str, str], fault: str, failed: str, code: int
-) -> None:
-    if fault:
-        scene.model = start_server(fault=fault).url
-    job = scene.review(token="", **inputs)
-    assert (job.failed, job.code) == (failed, code), job.said
-    assert ("Publish" in job.ran) == (failed != "Review")  # what was found is told before the job fails
-
-
-# --- the files ---
-
-
-def test_steps_take_nothing_by_expression() -> None:
-    for step in ACTION["runs"]["steps"]:
-        assert "${{" not in step["run"]
-        assert re.fullmatch(r'"\$GITHUB_ACTION_PATH/scripts/action/\w+"', step["run"])
-
-
-def test_only_steps_that_need_a_secret_see_it() -> None:
-    seen = {step["name"]: step.get("env", {}) for step in ACTION["runs"]["steps"]}
-    assert [name for name, env in seen.items() if "ANTHROPIC_API_KEY" in env] == ["Review"]
-    assert [name for name, env in seen.items() if "GITHUB_TOKEN" in env] == [
-        "Find the pull request",
-        "Review",
-        "Publish",
-    ]
-
-
-def test_inputs_are_in_snake_case_and_have_a_default() -> None:
-    for name, row in ACTION["inputs"].items():
-        assert re.fullmatch(r"[a-z]+(?:_[a-z]+)*", name)
-        assert isinstance(row["default"], str)
-
-
-@pytest.mark.parametrize("page", ["github.md", "github.en.md"])
-def test_the_pages_list_every_input_and_every_example(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text()
-    rows = "".join(re.findall(r"(?m)^\| `.*?(?=\|)\|", text.split("###")[1]))
-    assert set(re.findall(r"`(\w+)`", rows)) == set(ACTION["inputs"])
-    assert {f"(../examples/workflows/{path.name})" for path in EXAMPLES} <= set(
-        re.findall(r"\(\.\./\S+\)", text)
-    )
-    assert all(f"`{name}`" in text for name in ACTION["outputs"])
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_asks_for_what_the_action_has(path: Path) -> None:
-    (job,) = yaml.safe_load(path.read_text())["jobs"].values()
-    steps = job["steps"]
-    (ours,) = [step for step in steps if step["uses"].startswith("OWNER/review-agent@")]
-    assert set(ours["with"]) <= set(ACTION["inputs"])
-    for step in steps:
-        if step["uses"].startswith("actions/checkout@"):
-            assert step["with"]["persist-credentials"] is False
-            assert step["with"]["path"] == ours["with"]["path"]
-        for name in re.findall(r"steps\.review\.outputs\.(\w+)", str(step)):
-            assert name in ACTION["outputs"]
-
-
-def test_the_workflow_for_forks_can_only_read() -> None:
-    text = (ROOT / "examples" / "workflows" / "review.yml").read_text()
-    workflow = yaml.safe_load(text)
-    assert (workflow["permissions"], workflow["jobs"]["review"]["permissions"]) == ({}, {"contents": "read"})
-    assert "secrets." not in text
-    assert "token" not in text.split("jobs:")[1]
-
-
-def test_the_workflow_that_comments_checks_out_nothing() -> None:
-    text = (ROOT / "examples" / "workflows" / "comment.yml").read_text()
-    assert "actions/checkout" not in text
-    assert yaml.safe_load(text)["jobs"]["comment"]["permissions"] == {
-        "actions": "read",
-        "pull-requests": "write",
-    }
-    review = yaml.safe_load((ROOT / "examples" / "workflows" / "review.yml").read_text())
-    assert f"workflows: [{review['name']}]" in text
