@@ -32,7 +32,10 @@ class Office:
     def __init__(self, scene: Scene) -> None:
         self.scene, self.artifacts, self.runner = scene, scene.tmp / "artifacts", scene.runner()
         self.workflow = FakeWorkflow(FOLDER / "none.yml", scene.repo.path, self.artifacts)
-        self.engine = {"provider": "ollama", "api_base": scene.model, "model": ""}
+
+    def engine(self) -> dict[str, str]:
+        """In place of the engine inside the runner."""
+        return {"provider": "ollama", "api_base": self.scene.model, "model": ""}
 
     def run(self, name: str, event: dict[str, Any], given: dict[str, str], **more: Any) -> Job | None:
         """`given`: the inputs that the file must hand to the Action."""
@@ -71,7 +74,7 @@ HANDED = {"report": "{temp}/from-pull-request/report.json", "github_token": "tok
 def test_a_fork_is_read_by_one_workflow_and_commented_by_another(office: Office) -> None:
     scene = office.scene
     scene.fork()
-    read = office.run("review", scene.event(), READ, token="token-read", instead=office.engine)
+    read = office.run("review", scene.event(), READ, token="token-read", instead=office.engine())
     assert passed(read)["findings_count"] == "3"
     assert scene.fake.log == []  # it has no token to ask with
     assert "# 代码审查报告" in office.runner.summary.read_text()
@@ -113,7 +116,9 @@ def test_a_hosted_runner_gets_the_model_from_a_hub_even_beside_an_ollama(
 
 def test_a_model_that_cannot_be_had_ends_the_job(office: Office, hub: Hub) -> None:
     office.scene.env["HF_ENDPOINT"] = hub.url
-    job = office.runner.run(office.scene.event(), provider="embedded", model="no-such-model", language="en")
+    job = office.runner.run(
+        office.scene.event(), installed=True, provider="embedded", model="no-such-model", language="en"
+    )
     assert (job.failed, job.code) == ("Get the model", 2)
     assert "no-such-model" in job.told()[0]
 
@@ -121,7 +126,13 @@ def test_a_model_that_cannot_be_had_ends_the_job(office: Office, hub: Hub) -> No
 def test_a_runner_of_ones_own_asks_its_ollama(office: Office, start_server: Start) -> None:
     scene = office.scene
     scene.env["OLLAMA_HOST"] = start_server(review="BUG", model="qwen2.5-coder:7b").url
-    given = {**CHECKED_OUT, "provider": "ollama", "model": "qwen2.5-coder:7b", "github_token": "token-bot"}
+    given = {
+        **CHECKED_OUT,
+        "provider": "ollama",
+        "model": "qwen2.5-coder:7b",
+        "max_review_seconds": "3000",
+        "github_token": "token-bot",
+    }
     assert (
         passed(office.run("self-hosted-ollama", scene.event(), given, token="token-bot"))["comments_inline"]
         == "3"
@@ -166,7 +177,7 @@ def test_hybrid_has_the_local_model_read_and_claude_judge(office: Office) -> Non
     scene = office.scene
     with ScriptedClaude(reviewer(refute=["f1.py"])) as claude:
         scene.env["ANTHROPIC_BASE_URL"] = claude.url
-        job = scene.review(mode="hybrid", anthropic_api_key=KEY)
+        job = scene.review(installed=True, mode="hybrid", anthropic_api_key=KEY)
         assert passed(job)["findings_count"] == "2"
         assert claude.asked
     assert scene.open() == ["f0.py", "f2.py"]
