@@ -7,7 +7,15 @@ from findings_of import finding, reported
 
 from review_agent.agent.errors import UsageError
 from review_agent.agent.models import Coverage, EngineInfo, Finding, Report, Severity, Usage, VerdictWord
-from review_agent.agent.runner import MAX_SUMMARY, MOST, add_summary, as_annotations, is_runner, write_outputs
+from review_agent.agent.runner import (
+    MAX_SUMMARY,
+    MOST,
+    add_summary,
+    as_annotations,
+    as_command,
+    is_runner,
+    write_outputs,
+)
 
 
 def report(*findings: Finding) -> Report:
@@ -77,3 +85,7 @@ def test_a_summary_is_cut_between_characters(tmp_path: Path) -> None:
     data = file.read_bytes()
     assert len(data) <= MAX_SUMMARY + 1
     assert set(data.decode()) == {"汉", "\n"}
+
+
+def test_a_sentence_of_ours_is_one_command() -> None:
+    assert as_command("notice", "50 %\r\n::error::x") == "::notice title=review-agent::50 %25%0D%0A::error::x"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import ROOT, Cli, Server
+from driver import ROOT, Cli, Server, free_port
 from fake_github import FakeGitHub
 from fake_runner import FakeRunner, Job
 from fake_workflow import checkout
@@ -25,9 +26,17 @@ def bad(n: int) -> str:
 class Scene:
     """A repository with a pull request, its forge and a model; each job has a runner and a checkout of its own."""
 
-    def __init__(self, cli: Cli, repo: Repo, fake: FakeGitHub, tmp: Path, model: str) -> None:
-        self.cli, self.repo, self.fake, self.model, self.tmp, self.jobs = cli, repo, fake, model, tmp, 0
+    def __init__(self, cli: Cli, repo: Repo, fake: FakeGitHub, tmp: Path, start: Start) -> None:
+        self.cli, self.repo, self.fake, self.tmp, self.start, self.jobs = cli, repo, fake, tmp, start, 0
         self.env = cli.environment(GITHUB_API_URL=fake.url, GITHUB_REPOSITORY="team/app")
+        self.env["ANTHROPIC_BASE_URL"] = (
+            f"http://127.0.0.1:{free_port()}"  # a test that fails reaches no cloud
+        )
+
+    @cached_property
+    def model(self) -> str:
+        """The address of a model server, which is started when it is first asked for."""
+        return self.start(review="BUG").url
 
     def runner(self) -> FakeRunner:
         self.jobs += 1
@@ -62,11 +71,19 @@ class Scene:
         engine = {"provider": "ollama", "api_base": self.model}
         return {"path": "pull-request", "github_token": token, **engine, **more}
 
-    def review(self, runner: FakeRunner | None = None, token: str = "token-bot", **inputs: str) -> Job:
+    def review(
+        self,
+        runner: FakeRunner | None = None,
+        token: str = "token-bot",
+        *,
+        installed: bool = False,
+        **inputs: str,
+    ) -> Job:
+        """`installed`: without the first step, which other tests run."""
         runner = runner or self.runner()
         if not (runner.workspace / "pull-request").exists():
             self.checkout(runner)
-        return runner.run(self.event(), **self.inputs(token, **inputs))
+        return runner.run(self.event(), installed=installed, **self.inputs(token, **inputs))
 
     def push(self, files: dict[str, str]) -> None:
         self.fake.push(self.repo.commit(dict(files)))
@@ -97,7 +114,7 @@ def scene(cli: Cli, tmp_path: Path, start_server: Start) -> Iterator[Scene]:
     repo.commit({f"f{n}.py": bad(n) for n in range(FILES)})
     fake = FakeGitHub(repo.path, "main", "topic")
     with fake.serving():
-        yield Scene(cli, repo, fake, tmp_path, start_server(review="BUG").url)
+        yield Scene(cli, repo, fake, tmp_path, start_server)
 
 
 def passed(job: Job | None) -> dict[str, str]:

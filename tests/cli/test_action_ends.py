@@ -32,7 +32,6 @@ def told(key: str, value: object = "", lang: str = "zh-CN") -> str:
     ("inputs", "fault", "failed", "code", "said"),
     [
         ({"fail_on": "low"}, "", "Judge", 3, f"error: {told('found', 'low')}"),
-        ({"on_error": "block"}, "http500", "Judge", 1, f"error: {told('not_reviewed')}"),
         (
             {"on_error": "allow", "language": "en"},
             "http500",
@@ -56,23 +55,26 @@ def test_how_the_job_ends(
 ) -> None:
     if fault:
         scene.model = start_server(fault=fault).url
-    job = scene.review(token="", **inputs)
+    job = scene.review(token="", installed=True, **inputs)
     assert (job.failed, job.code) == (failed, code), job.said
     assert job.told() == [said]
     assert ("Publish" in job.ran) == (failed != REVIEW)  # what was found is told before the job fails
 
 
-@pytest.mark.parametrize("on_error", ["block", "allow"])
-def test_an_incomplete_review_is_published_and_says_so(scene: Scene, on_error: str) -> None:
-    scene.env["REVIEW_AGENT_MAX_FILES"] = "2"
-    job = scene.review(on_error=on_error)
-    assert (job.failed, job.code) == (("Judge", 4) if on_error == "block" else ("", 0))
-    assert job.told() == [f"{'error' if on_error == 'block' else 'warning'}: {told('incomplete')}"]
-    assert (job.outputs["verdict"], job.outputs["coverage"], len(scene.open())) == ("incomplete", "2/3", 2)
-    assert job.outputs["checkpoint_after"] == ""  # the next review does not count on this one
-    assert say("zh-CN", "verdict", "incomplete") in scene.fake.comments[0]["body"]
+def test_an_incomplete_review_is_published_and_the_next_does_not_count_on_it(scene: Scene) -> None:
+    scene.env["REVIEW_AGENT_MAX_FILES"] = "1"
+    for on_error, ends, told_as, done in (
+        ("block", ("Judge", 4), "error", "1/3"),
+        ("allow", ("", 0), "warning", "2/3"),
+    ):
+        job = scene.review(installed=True, on_error=on_error)
+        assert (job.failed, job.code) == ends
+        assert job.told() == [f"{told_as}: {told('incomplete')}"]
+        assert (job.outputs["verdict"], job.outputs["coverage"]) == ("incomplete", done)
+        assert job.outputs["checkpoint_after"] == ""
+        assert say("zh-CN", "verdict", "incomplete") in scene.fake.comments[0]["body"]
     del scene.env["REVIEW_AGENT_MAX_FILES"]
-    again = passed(scene.review())
+    again = passed(scene.review(installed=True))
     assert (again["verdict"], again["coverage"], len(scene.open())) == ("issues", "3/3", 3)
 
 
@@ -82,7 +84,7 @@ def test_a_model_server_that_is_down_is_told_and_not_taken_for_a_clean_review(
 ) -> None:
     scene.model = f"http://127.0.0.1:{free_port()}"
     runner = scene.runner()
-    job = scene.review(runner, on_error=on_error)
+    job = scene.review(runner, installed=True, on_error=on_error)
     assert (job.failed, job.code) == (("Judge", 1) if on_error == "block" else ("", 0)), job.said
     level = "error" if on_error == "block" else "warning"
     reason, judged = job.told()
@@ -109,7 +111,7 @@ def test_a_shallow_checkout_is_told_what_to_write(
     scene.merge()
     runner = scene.runner()
     scene.checkout(runner, **given)
-    job = scene.review(runner)
+    job = scene.review(runner, installed=True)
     assert (job.failed, job.code) == (REVIEW, 2), job.said
     assert job.told()[1] == ": ".join(said)
 
@@ -122,7 +124,7 @@ def test_the_merge_commit_of_a_default_checkout_is_not_taken_for_the_head(scene:
     runner = scene.runner()
     place = scene.checkout(runner, ref="")
     assert (place / "other.py").exists()
-    assert passed(scene.review(runner))["comments_inline"] == "3"
+    assert passed(scene.review(runner, installed=True))["comments_inline"] == "3"
     assert scene.open() == ["f0.py", "f1.py", "f2.py"]
 
 
@@ -147,16 +149,16 @@ def test_an_event_that_is_about_no_pull_request(
 ) -> None:
     runner = scene.runner()
     runner.env["GITHUB_EVENT_NAME"] = name
-    job = runner.run(event, **scene.inputs())
+    job = runner.run(event, installed=True, **scene.inputs())
     assert (job.failed, job.told()) == (failed, [said]), job.said
-    assert job.ran == [INSTALL, FIND]
+    assert job.ran == [FIND]
     assert scene.fake.log == []
 
 
 def test_a_token_goes_to_no_address_without_tls(scene: Scene) -> None:
     scene.env["GITHUB_API_URL"] = "http://192.0.2.1"  # nothing answers there, and nothing is asked
     started = time.monotonic()
-    job = scene.runner().run(scene.finished(), report="any.json", github_token="token-bot")
+    job = scene.runner().run(scene.finished(), installed=True, report="any.json", github_token="token-bot")
     assert job.told() == [f"error: {told('not_named', 'ConfigError')}"]
     assert time.monotonic() - started < 10
 
@@ -194,7 +196,7 @@ def test_a_runner_without_a_home_and_with_variables_of_git_and_python(scene: Sce
     }
     runner = scene.runner()
     runner.env |= {**config, **planted, "REVIEW_AGENT_CHECKPOINT_PATH": str(tmp_path / "state")}
-    assert passed(scene.review(runner))["comments_inline"] == "3"
+    assert passed(scene.review(runner, installed=True))["comments_inline"] == "3"
     assert not mark.exists()
 
 
@@ -208,7 +210,7 @@ def test_a_cancelled_step_takes_the_tool_with_it(
     runner = scene.runner()
     scene.checkout(runner)
     inputs = scene.inputs("")
-    assert not runner.run(scene.event(), last=FIND, **inputs).failed
+    assert not runner.run(scene.event(), installed=True, last=FIND, **inputs).failed
     steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
     at, step = next((at, step) for at, step in enumerate(steps) if step["name"] == REVIEW)
     context = {"inputs": runner.given(inputs), "steps": {"pull": {"outputs": {"number": "7"}}}}

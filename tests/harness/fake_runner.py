@@ -113,14 +113,21 @@ class FakeRunner:
         }
         (temp / "temp").mkdir()
 
-    def run(self, event: dict[str, Any], *, last: str = "", **inputs: str) -> Job:
-        """Every step of the action whose `if:` holds, up to the first that fails, or that is named `last`."""
+    def run(self, event: dict[str, Any], *, installed: bool = False, last: str = "", **inputs: str) -> Job:
+        """Every step of the action whose `if:` holds, up to the first that fails, or that is named `last`.
+
+        `installed`: the first step was done.
+        """
         (self.temp / "event.json").write_text(json.dumps(event))
         self.env.setdefault("GITHUB_EVENT_NAME", "workflow_run" if "workflow_run" in event else "pull_request")
         action = self.read()
         context: dict[str, Any] = {"inputs": self.given(inputs), "steps": {}}
         job = Job({}, [])
-        for number, step in enumerate(action["runs"]["steps"]):
+        if installed:
+            python = self.temp / "temp" / "review-agent" / "venv" / "bin" / "python"
+            python.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.temp / "venv-python", python)
+        for number, step in list(enumerate(action["runs"]["steps"]))[int(installed) :]:
             if not job.code and holds(step.get("if", ""), context):
                 self._step(number, step, context, job)
             if step["name"] == last:
