@@ -61,6 +61,14 @@ def test_how_the_job_ends(
     assert ("Publish" in job.ran) == (failed != REVIEW)  # what was found is told before the job fails
 
 
+def test_a_later_push_does_not_get_past_findings_that_are_still_open(scene: Scene) -> None:
+    for _ in range(2):
+        job = scene.review(installed=True, fail_on="low")
+        assert (job.failed, job.code, job.outputs["findings_count"]) == ("Judge", 3, "3")
+        assert len(scene.open()) == 3
+        scene.push({"f9.py": "harmless = 1\n"})
+
+
 def test_an_incomplete_review_is_published_and_the_next_does_not_count_on_it(scene: Scene) -> None:
     scene.env["REVIEW_AGENT_MAX_FILES"] = "1"
     for on_error, ends, told_as, done in (
