@@ -235,6 +235,14 @@ def test_what_a_guarded_command_says_is_no_workflow_command(scene: Scene) -> Non
     assert Job({}, [], said={"": said}).commands() == [("notice", "::notice::3")]
 
 
+def test_without_a_word_to_guard_it_nothing_is_run(scene: Scene) -> None:
+    script = (
+        f'. "{SCRIPTS}/common"; python=true; code=0; guarded echo "::error::y" || code=$?; echo "code $code"'
+    )
+    done = subprocess.run(["bash", "-c", script], env=scene.runner().env, capture_output=True, check=True)
+    assert done.stdout.decode() == "code 1\n"
+
+
 def test_the_tool_runs_guarded_only() -> None:
     uses = [
         line.strip()

@@ -171,6 +171,13 @@ def test_a_token_goes_to_no_address_without_tls(scene: Scene) -> None:
     assert time.monotonic() - started < 10
 
 
+def test_the_api_of_a_github_enterprise_has_a_path(scene: Scene) -> None:
+    scene.env["GITHUB_API_URL"] += "/api/v3"
+    job = scene.runner().run(scene.finished(), installed=True, report="any.json", github_token="token-bot")
+    assert job.told() == [f"error: {told('not_named', 404)}"]  # the fake one has none
+    assert [row[:2] for row in scene.fake.log] == [("GET", "/api/v3/repos/team/app/pulls")]
+
+
 # --- where it runs ---
 
 
