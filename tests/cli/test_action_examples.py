@@ -141,7 +141,13 @@ def test_a_runner_of_ones_own_asks_its_ollama(office: Office, start_server: Star
     assert office.run("self-hosted-ollama", scene.event(), given) is None
 
 
-CLOUD = {**CHECKED_OUT, "mode": "cloud", "anthropic_api_key": KEY, "github_token": "token-bot"}
+CLOUD = {
+    **CHECKED_OUT,
+    "mode": "cloud",
+    "max_review_seconds": "1200",
+    "anthropic_api_key": KEY,
+    "github_token": "token-bot",
+}
 
 
 def test_the_cloud_is_asked_for_authors_who_are_trusted(office: Office, start_server: Start) -> None:

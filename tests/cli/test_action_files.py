@@ -116,6 +116,9 @@ def test_an_example_ends_by_itself_and_may_do_little(path: Path) -> None:
     (job,) = workflow["jobs"].values()
     assert workflow["permissions"] == {}
     assert 0 < job["timeout-minutes"] <= 60
+    given = job["steps"][[step["uses"].startswith("OWNER/") for step in job["steps"]].index(True)]["with"]
+    if "report" not in given:  # a job that GitHub ends publishes nothing: the review must end before
+        assert 0 < int(given["max_review_seconds"]) <= (job["timeout-minutes"] - 10) * 60
     assert workflow["concurrency"]["cancel-in-progress"] == (path.stem != "comment")
     assert set(job["permissions"]) <= {"actions", "contents", "pull-requests"}
     assert job["permissions"].get("contents", "read") == job["permissions"].get("actions", "read") == "read"
