@@ -44,6 +44,8 @@ def stop(key: str, value: object = "") -> NoReturn:
 
 def ask(path: str, query: dict[str, str]) -> Any:
     token = os.environ["GITHUB_TOKEN"]
+    if not token:
+        stop("no_token")
     headers = {"Accept": "application/vnd.github+json", "Authorization": f"Bearer {token}"}
     try:
         api = api_endpoint(os.environ["GITHUB_API_URL"]).url  # a token goes over TLS only

@@ -115,6 +115,15 @@ def test_a_github_that_does_not_say_which_pull_request_it_is(scene: Scene, statu
     assert [row[1] for row in scene.fake.log] == ["/repos/team/app/pulls"]
 
 
+def test_a_report_of_another_job_without_a_token_says_what_to_write(scene: Scene) -> None:
+    job = scene.runner().run(scene.finished(), installed=True, report="any.json")
+    assert (job.failed, job.told()) == (
+        "Find the pull request",
+        [f"error: {say('zh-CN', 'action', 'no_token')}"],
+    )
+    assert scene.fake.log == []
+
+
 @pytest.mark.parametrize("kind", ["too large", "link", "folder", "missing", "no report"])
 def test_a_hostile_artifact_is_refused(scene: Scene, kind: str, tmp_path: Path) -> None:
     report = tmp_path / "handed" / "report.json"
