@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,9 +14,9 @@ from review_agent.agent.models import Finding
 
 SUMMARY = "<!-- review-agent:summary -->"
 GONE = "<!-- review-agent:gone -->"  # a finding that later runs did not report
-_ID = re.compile(r"[0-9a-f]{8,64}")
+_ID = re.compile(r"([0-9a-f]{8,64})(?:-[0-9]{1,6})?")
 # At the very end: above it stands text from outside, in which such a line may be quoted.
-_KEY = re.compile(r"(?:^|\n)<!-- review-agent:f=([0-9a-f]{8,64}(?:\.[0-9]{1,6})?) -->\s*\Z")
+_KEY = re.compile(r"(?:^|\n)<!-- review-agent:f=([0-9a-f]{8,64}) -->\s*\Z")
 _COMMIT = r"(?:[0-9a-f]{40}|[0-9a-f]{64})"
 _CHECKPOINT = re.compile(
     rf"<!-- review-agent:checkpoint head=({_COMMIT}) base=({_COMMIT}) key=([0-9a-f]{{32}}) -->"
@@ -37,16 +36,16 @@ class Checkpoint:
 
 
 def keyed(findings: Iterable[Finding]) -> list[tuple[str, Finding]]:
-    """Each finding with its name in comments: its fingerprint, numbered where the same code stands twice."""
-    seen: Counter[str] = Counter()
+    """Each finding with its name in comments: its fingerprint without the number that tells equal ones apart.
+
+    That number counts all files of a run, and the next run may look at others.
+    """
     named = []
     for finding in findings:
-        base = finding.fingerprint
-        if not _ID.fullmatch(base):
-            text = f"{base}\0{finding.rule_id}\0{finding.path}\0{finding.start_line}\0{finding.title}"
-            base = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        seen[base] += 1
-        named.append((base if seen[base] == 1 else f"{base}.{seen[base]}", finding))
+        found = _ID.fullmatch(finding.fingerprint)
+        text = f"{finding.fingerprint}\0{finding.rule_id}\0{finding.path}\0{finding.title}"
+        made = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        named.append((found[1] if found else made, finding))
     return named
 
 

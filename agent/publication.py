@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from review_agent.agent.errors import TargetError
 from review_agent.agent.markers import is_gone, key_of, keyed
@@ -16,7 +16,10 @@ BATCH = 50  # comments of one review: more in one request have failed for others
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A conversation of ours on lines of the diff: `key` names its finding, `comment` its first comment."""
+    """A conversation of ours on lines of the diff: `key` names its finding, `comment` its first comment.
+
+    `line`: where it stands now; None on code that the diff does not show any more.
+    """
 
     id: str
     comment: int
@@ -24,6 +27,7 @@ class Talk:
     key: str
     body: str
     resolved: bool
+    line: int | None = None
 
     @property
     def gone(self) -> bool:
@@ -61,10 +65,12 @@ class Plan:
     gone: tuple[Talk, ...]
 
 
-def talk(id: str, comment: int, path: str, body: str, *, resolved: bool) -> Talk | None:
+def talk(
+    id: str, comment: int, path: str, body: str, *, resolved: bool, line: int | None = None
+) -> Talk | None:
     """A conversation that one of our comments began; None for others."""
     key = key_of(body)
-    return Talk(id, comment, path, key, body, resolved) if key else None
+    return Talk(id, comment, path, key, body, resolved, line) if key else None
 
 
 def commentable(patches: Iterable[tuple[str, str | None]]) -> dict[str, tuple[range, ...]]:
@@ -103,12 +109,13 @@ def spot_of(finding: Finding, lines: Mapping[str, Sequence[range]]) -> Spot | No
 class Diff:
     """A pull request's: lines that take comments by path, and all `paths` it touches, old names too.
 
-    `complete` is False where the forge did not list them all.
+    `moved`: new names by old ones. `complete` is False where the forge did not list them all.
     """
 
     lines: Mapping[str, Sequence[range]]
     paths: frozenset[str]
     complete: bool = True
+    moved: Mapping[str, str] = field(default_factory=dict)
 
     def touches(self, path: str) -> bool:
         return path in self.paths or not self.complete
@@ -116,25 +123,26 @@ class Diff:
 
 def plan(report: Report, diff: Diff, talks: Sequence[Talk]) -> Plan:
     found = keyed(verdict.finding for verdict in outline.in_order(report, Outcome.REPORTED))
-    live: dict[str, list[Talk]] = {}
-    for each in talks:
-        if not each.gone:
-            live.setdefault(each.key, []).append(each)
+    pairs = _pairs(found, [each for each in talks if not each.gone], diff)
     inline: list[Placing] = []
     apart: list[Finding] = []
     known: list[Finding] = []
     settled: list[Finding] = []
-    for key, finding in found:
-        if before := live.get(key):
-            (settled if all(each.resolved for each in before) else known).append(finding)
+    for at, (key, finding) in enumerate(found):
+        if at in pairs:
+            (settled if pairs[at].resolved else known).append(finding)
         elif spot := spot_of(finding, diff.lines):
             inline.append(Placing(key, finding, spot))
         else:
             apart.append(finding)
-    named = dict(found)
-    missing = [each for each in talks if not each.resolved and each.key not in named]
+    taken = {(each.key, each.path, each.line or each.id) for each in pairs.values()}  # two may have said it
+    missing = [
+        each
+        for each in talks
+        if not each.resolved and (each.gone or (each.key, each.path, each.line or each.id) not in taken)
+    ]
     covered = _covered(report)
-    over = {each.id for each in missing if each.gone or each.path in covered or not diff.touches(each.path)}
+    over = {each.id for each in missing if each.gone or _is_over(each, diff, covered)}
     return Plan(
         inline=tuple(inline),
         apart=tuple(apart),
@@ -143,6 +151,37 @@ def plan(report: Report, diff: Diff, talks: Sequence[Talk]) -> Plan:
         carried=tuple(each for each in missing if each.id not in over),
         gone=tuple(each for each in missing if each.id in over),
     )
+
+
+def _pairs(found: Sequence[tuple[str, Finding]], talks: Sequence[Talk], diff: Diff) -> dict[int, Talk]:
+    """Which conversation is about which finding, by place in `found`: one for each, of the same name, in the
+    same file or in one that has left it; open ones first, then the nearest.
+    """
+    named: dict[str, list[Talk]] = {}
+    for each in talks:
+        named.setdefault(each.key, []).append(each)
+    choices = [
+        (each.path != finding.path, each.resolved, _distance(finding, each), each.comment, at, each)
+        for at, (key, finding) in enumerate(found)
+        for each in named.get(key, ())
+        if each.path == finding.path or each.path in diff.moved or not diff.touches(each.path)
+    ]
+    pairs: dict[int, Talk] = {}
+    taken: set[str] = set()
+    for *_, at, each in sorted(choices, key=lambda choice: choice[:5]):
+        if at not in pairs and each.id not in taken:
+            pairs[at] = each
+            taken.add(each.id)
+    return pairs
+
+
+def _distance(finding: Finding, talk: Talk) -> int:
+    """Lines between them; a comment stands at the last line of its range."""
+    return abs(max(finding.start_line, finding.end_line) - talk.line) if talk.line is not None else 1 << 40
+
+
+def _is_over(talk: Talk, diff: Diff, covered: frozenset[str]) -> bool:
+    return diff.moved.get(talk.path, talk.path) in covered or not diff.touches(talk.path)
 
 
 def _covered(report: Report) -> frozenset[str]:

@@ -103,7 +103,12 @@ async def _diff(forge: Forge) -> Diff:
     files = await forge.files()
     names = {name for file in files for name in (file.filename, file.previous_filename) if name}
     lines = commentable((file.filename, file.patch) for file in files)
-    return Diff(lines, frozenset(names), complete=len(files) < MAX_FILES)
+    moved = {
+        file.previous_filename: file.filename
+        for file in files
+        if file.previous_filename and file.status == "renamed"  # not copied
+    }
+    return Diff(lines, frozenset(names), complete=len(files) < MAX_FILES, moved=moved)
 
 
 def _talks(threads: Sequence[Thread]) -> list[Talk]:
@@ -112,7 +117,9 @@ def _talks(threads: Sequence[Thread]) -> list[Talk]:
     for thread in threads:
         first = thread.first
         if first is not None and first.mine:
-            ours = talk(thread.id, first.id, thread.path, first.body, resolved=thread.resolved)
+            ours = talk(
+                thread.id, first.id, thread.path, first.body, resolved=thread.resolved, line=thread.line
+            )
             found += [ours] if ours is not None else []
     return found
 

@@ -16,7 +16,6 @@ TOP = "<!-- review-agent:summary -->"
         (f"text\n\n{key_line(KEY)}", KEY),
         (f"text\r\n\r\n{key_line(KEY)}\r\n", KEY),
         (key_line(KEY), KEY),
-        (f"x\n{key_line(KEY + '.2')}", f"{KEY}.2"),
         (f"{key_line(KEY)}\nlater text", ""),  # quoted by others, or by the model
         (f"x {key_line(KEY)}", ""),
         (f"```\n{key_line(KEY)}\n```\n\n{key_line('cd' * 16)}", "cd" * 16),
@@ -29,12 +28,12 @@ def test_the_name_stands_at_the_end(body: str, key: str) -> None:
     assert key_of(body) == key
 
 
-def test_the_same_code_twice_has_two_names() -> None:
-    twice = [finding(line=line, fingerprint=KEY) for line in (1, 2)]
-    odd = [finding(line=line, fingerprint="no\nhex") for line in (3, 4)]
+def test_a_name_holds_no_number_of_a_run() -> None:
+    twice = [finding(line=line, fingerprint=print_) for line, print_ in ((1, KEY), (2, f"{KEY}-2"))]
+    odd = [finding(line=line, fingerprint="no\nhex", title=title) for line, title in ((3, "x"), (4, "y"))]
     names = [name for name, _ in keyed([*twice, *odd])]
-    assert names[:2] == [KEY, f"{KEY}.2"]
-    assert len(set(names)) == 4
+    assert names[:2] == [KEY, KEY]
+    assert len(set(names)) == 3
     assert all(key_of(key_line(name)) == name for name in names)
 
 

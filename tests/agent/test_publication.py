@@ -69,15 +69,18 @@ def report(*findings: Finding, **states: tuple[FileStatus, str]) -> Report:
     )  # fmt: skip
 
 
-def said(key: str, path: str = "a.py", *, resolved: bool = False, gone: bool = False) -> Talk:
+def said(
+    key: str, path: str = "a.py", *, resolved: bool = False, gone: bool = False, line: int | None = None
+) -> Talk:
     top = "<!-- review-agent:gone -->\n" if gone else ""
-    made = talk(f"T{key[:2]}", 1, path, f"{top}x\n\n{key_line(key)}", resolved=resolved)
+    body = f"{top}x\n\n{key_line(key)}"
+    made = talk(f"T{key[:2]}{path}{line}{resolved}", 1, path, body, resolved=resolved, line=line)
     assert made is not None
     return made
 
 
 REVIEWED = (FileStatus.REVIEWED, "")
-DIFF = Diff(LINES, frozenset({"a.py"}))
+DIFF = Diff(LINES, frozenset({"a.py", "b.py"}))
 
 
 def outline_of(planned: Plan) -> dict[str, int]:
@@ -93,7 +96,10 @@ def outline_of(planned: Plan) -> dict[str, int]:
         ([said(A, resolved=True)], {"settled": 1}),
         ([said(A, resolved=True), said(A)], {"known": 1}),
         ([said(A, resolved=True, gone=True)], {"inline": 1}),  # it came back
-        ([said(A, gone=True)], {"inline": 1}),
+        ([said(A, gone=True)], {"inline": 1, "gone": 1}),  # of the old one, its conversation is still open
+        ([said(A, "b.py")], {"inline": 1, "carried": 1}),  # the same code elsewhere
+        ([said(A, "left.py")], {"known": 1}),  # renamed, as far as can be told
+        ([said(A, line=2), said(A, line=2)], {"known": 1}),  # two publishers at once
     ],
 )
 def test_a_finding_is_said_once(talks: list[Talk], outcome: dict[str, int]) -> None:
@@ -120,6 +126,33 @@ def test_a_conversation_ends_only_where_somebody_looked(
 ) -> None:
     states = {"a": state} if state else {}
     assert outline_of(plan(report(**states), diff, talks)) == outcome
+
+
+def test_of_equal_code_the_one_that_is_gone_is_closed() -> None:
+    talks = [said(A, line=2), said(A, line=22)]
+    planned = plan(report(finding("a.py", 23, fingerprint=A), a=REVIEWED), DIFF, talks)
+    assert outline_of(planned) == {"known": 1, "gone": 1}
+    assert planned.gone == (talks[0],)
+
+
+def test_equal_code_in_a_file_that_was_not_looked_at_keeps_its_conversation() -> None:
+    """A report numbers equal findings over all files of its run: the next one names this one otherwise."""
+    talks = [said(A, "a.py"), said(A, "b.py")]
+    planned = plan(report(finding("b.py", 2, fingerprint=A), b=REVIEWED), DIFF, talks)
+    assert outline_of(planned) == {"known": 1, "carried": 1}
+    first = report(finding("a.py", 2, fingerprint=A), finding("b.py", 2, fingerprint=f"{A}-2"), a=REVIEWED)
+    assert outline_of(plan(first, DIFF, talks)) == {"known": 2}
+
+
+@pytest.mark.parametrize(("state", "outcome"), [(REVIEWED, {"gone": 1}), (None, {"carried": 1})])
+def test_a_renamed_file_speaks_for_its_old_name(
+    state: tuple[FileStatus, str] | None, outcome: dict[str, int]
+) -> None:
+    diff = Diff(LINES, frozenset({"a.py", "old.py"}), moved={"old.py": "a.py"})
+    talks = [said(A, "old.py")]
+    assert outline_of(plan(report(**({"a": state} if state else {})), diff, talks)) == outcome
+    found = report(finding("a.py", 2, fingerprint=A), a=REVIEWED)
+    assert outline_of(plan(found, diff, talks)) == {"known": 1}
 
 
 def test_other_conversations_are_not_ours() -> None:

@@ -62,13 +62,13 @@ class Scene:
         rows = self.output.read_text().splitlines()
         return dict(row.split("=", 1) for row in rows)
 
-    def review(self, *args: str) -> dict:
+    def review(self, *args: str, code: int = 0) -> dict:
         argv = ("run", str(self.repo.path), "--pr", "7", "--base-url", self.model, *args)
-        return self.cli.json(*argv)
+        return self.cli.json(*argv, code=code)
 
-    def round(self, *args: str) -> dict[str, str]:
-        """Review and publish, as the Action does; its outputs."""
-        self.publish(str(self.review(*args)["run_id"]))
+    def round(self, *args: str, code: int = 0) -> dict[str, str]:
+        """Review and publish, as the Action does; its outputs. `code`: the review's."""
+        self.publish(str(self.review(*args, code=code)["run_id"]))
         return self.outputs()
 
     def push(self, files: dict[str, str]) -> str:
@@ -183,6 +183,21 @@ def test_a_fault_in_a_new_commit_of_an_old_file_is_one_new_comment(live: Scene) 
     assert live.open() == ["f0.py", "f1.py", "f2.py", "f9.py"]
 
 
+def test_equal_code_in_two_files_is_two_conversations(live: Scene) -> None:
+    """The second run looks at one of them only: the other one's conversation is not taken for this one's."""
+    same = "def load(path):\n    BUG = path\n    return path\n"
+    live.push({f"f{n}.py": PLAIN for n in range(FILES)} | {"a.py": same, "b.py": same})
+    assert live.round()["comments_inline"] == "2"
+    assert live.open() == ["a.py", "b.py"]
+    live.push({"b.py": f"{same}\n\ndone = 1\n"})
+    out = live.round()
+    assert (out["range_mode"], out["comments_inline"]) == ("incremental", "0")
+    assert live.open() == ["a.py", "b.py"]
+    live.push({"b.py": same.replace("BUG", "good")})
+    live.round()
+    assert live.open() == ["a.py"]
+
+
 def test_a_force_push_is_reviewed_in_full_with_the_reason(live: Scene) -> None:
     live.round()
     live.repo.git("reset", "-q", "--hard", "main")
@@ -191,6 +206,14 @@ def test_a_force_push_is_reviewed_in_full_with_the_reason(live: Scene) -> None:
     assert (out["range_mode"], out["range_reason"], out["coverage"]) == ("full", "history_rewritten", "3/3")
     assert out["comments_inline"] == "0"
     assert "强制推送" in live.fake.comments[0]["body"]
+
+
+def test_with_fail_on_the_older_findings_count(live: Scene) -> None:
+    live.round()
+    live.push({"f9.txt": "no code\n"})
+    out = live.round("--fail-on", "low", code=3)
+    assert (out["range_mode"], out["range_reason"]) == ("full", "gated")
+    assert "`fail_on`" in live.fake.comments[0]["body"]
 
 
 def test_another_reason_to_review_all(live: Scene) -> None:

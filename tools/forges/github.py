@@ -59,7 +59,7 @@ _PAGE = "pageInfo{hasNextPage endCursor}"
 _COMMENT = "databaseId body url viewerDidAuthor author{login} editor{login}"
 _THREADS = (
     f"query({_ARGUMENTS}){{{_PULL}{{reviewThreads(first:100,after:$after){{{_PAGE} "
-    f"nodes{{id isResolved path comments(first:1){{nodes{{{_COMMENT}}}}}}}}}}}}}}}"
+    f"nodes{{id isResolved path line comments(first:1){{nodes{{{_COMMENT}}}}}}}}}}}}}}}"
 )
 _COMMENTS = (
     f"query({_ARGUMENTS}){{{_PULL}{{comments(first:100,after:$after){{{_PAGE} nodes{{{_COMMENT}}}}}}}}}}}"

@@ -37,6 +37,7 @@ class ChangedFile(Payload):
     """`patch` has no header lines, and is missing for binary and for large files."""
 
     filename: Path
+    status: Name = ""
     previous_filename: Path | None = None
     patch: str | None = None
 
@@ -78,6 +79,7 @@ class Thread(Payload):
     id: Name
     resolved: bool = Field(alias="isResolved")
     path: Path = ""
+    line: Id | None = None
     comments: _Comments = _Comments()
 
     @property
