@@ -25,6 +25,7 @@ REASONS = (
     "first_run",
     "asked_for_all",
     "summary_unread",
+    "gated",
     "review_changed",
     "base_moved",
     "history_rewritten",
@@ -48,12 +49,15 @@ def review_key(engine: EngineInfo, settings: Settings, guidance: str, cloud_key:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def settle(target: Target, key: str) -> Target:
-    """The target with its start decided: `since` is kept only where everything agrees, and `why` says so."""
+def settle(target: Target, key: str, *, gated: bool = False) -> Target:
+    """The target with its start decided: `since` is kept only where everything agrees, and `why` says so.
+
+    `gated`: findings fail the run. Those of older commits must then, too, while they are there.
+    """
     mark = target.checkpoint
     if not target.pull or mark is None:
         return replace(target, why=target.why or "first_run") if target.pull else target
-    since, why = _judge(target, mark, key)
+    since, why = ("", "gated") if gated else _judge(target, mark, key)
     return replace(target, since=since, why=why, checkpoint=None)
 
 

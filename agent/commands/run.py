@@ -157,7 +157,9 @@ async def execute(job: Job) -> int:
     _tell_retries(progress)
     try:
         progress.line("reading")
-        asked_for = settle(job.target, _review_key(opened, job)) if isinstance(opened, Engine) else job.target
+        asked_for = job.target
+        if isinstance(opened, Engine):
+            asked_for = settle(asked_for, _review_key(opened, job), gated=settings.fail_on is not None)
         selection, target = select(asked_for, max_file_size=settings.max_file_size)
         selection = narrowed(selection, settings)
         selection = replace(selection, notes=(*note_of(target), *job.notes, *selection.notes))
