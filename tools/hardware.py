@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,11 @@ class Hardware:
     ram_available: int
     gpus: tuple[Gpu, ...] = ()
     unified: bool = False
+
+
+def fields_of(hardware: Hardware) -> dict[str, object]:
+    """Its fields, with a list for the tuple."""
+    return {**asdict(hardware), "gpus": [asdict(gpu) for gpu in hardware.gpus]}
 
 
 class Nvml(Protocol):

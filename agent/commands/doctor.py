@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -315,6 +314,8 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], lang: str) -> 
 
 def document(found: Diagnosis, lang: str) -> dict[str, object]:
     """The same facts under stable keys."""
+    from review_agent.tools.hardware import fields_of
+
     system, run = found.system, found.run
     return {
         "schema_version": SCHEMA_VERSION,
@@ -334,7 +335,7 @@ def document(found: Diagnosis, lang: str) -> dict[str, object]:
             "free": system.free,
             "check": check_json(system.checked),
         },
-        "hardware": asdict(found.hardware),
+        "hardware": fields_of(found.hardware),
         "engines": [_engine_json(engine, found, lang) for engine in found.engines],
         "run": {
             "possible": run.error is None,

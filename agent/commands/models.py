@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -150,7 +149,7 @@ def _recommend(environ: Mapping[str, str], lang: str, *, as_json: bool) -> int:
     from review_agent.agent.advisor import NUM_CTX, recommend
     from review_agent.agent.installed import ask_ollama
     from review_agent.tools.catalog import load
-    from review_agent.tools.hardware import detect
+    from review_agent.tools.hardware import detect, fields_of
 
     settings = settings_of(environ)
     ollama = asyncio.run(ask_ollama(settings, environ))
@@ -160,7 +159,7 @@ def _recommend(environ: Mapping[str, str], lang: str, *, as_json: bool) -> int:
     if as_json:
         _echo_json(
             {
-                "hardware": asdict(hardware),
+                "hardware": fields_of(hardware),
                 "num_ctx": num_ctx,
                 "as_of": str(catalogue.as_of),
                 "pick": rows[0].model.name if rows and rows[0].pick else None,

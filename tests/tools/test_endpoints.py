@@ -292,15 +292,19 @@ def test_whether_something_listens(host: str, no_resolver: None) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 async def test_localhost_is_this_machine_without_a_resolver(address: str, no_resolver: None) -> None:
     peers: list[str] = []
+    answering: list[asyncio.Task[None] | None] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(2):
-            head = await reader.readuntil(b"\r\n\r\n")
-            peers.append(writer.get_extra_info("sockname")[0])
-            host = re.search(rb"(?im)^host: (.*?)\r", head)
-            body = host[1] if host else b""
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        writer.close()
+        answering.append(asyncio.current_task())
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                peers.append(writer.get_extra_info("sockname")[0])
+                host = re.search(rb"(?im)^host: (.*?)\r", head)
+                body = host[1] if host else b""
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     if address == "::1" and not ipv6_here():
         pytest.skip("this machine has no IPv6 loopback address")
@@ -310,6 +314,8 @@ async def test_localhost_is_this_machine_without_a_resolver(address: str, no_res
         assert listening(endpoint)
         async with make_client(endpoint, stall_seconds=5) as client:
             said = [(await client.get("/")).text for _ in range(2)]
+        ended = await asyncio.gather(*filter(None, answering), return_exceptions=True)
+    assert all(isinstance(end, asyncio.IncompleteReadError) for end in ended)  # we hung up
     assert said == [f"localhost:{port}"] * 2  # the name that the user wrote
     assert peers == [address] * 2
 
