@@ -20,6 +20,7 @@ OTHERS = [
         "cloud",
         "commands",
         "formats",
+        "formats.en",
         "github",
         "github.en",
         "hook",
