@@ -236,7 +236,7 @@ def test_a_cancelled_step_takes_the_tool_with_it(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=heeding_all,  # noqa: PLW1509
     ) as process:
         wait_for(lambda: server.in_flight() > 0)
         process.send_signal(number)
@@ -244,6 +244,12 @@ def test_a_cancelled_step_takes_the_tool_with_it(
     assert process.returncode == 143, said
     assert "::stop-commands::" in said
     assert alive(str(scene.tmp)) == []
+
+
+def heeding_all() -> None:
+    """The tests may run in the background, or under nohup: there some signals are ignored, by their programs too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(condition: Any, seconds: float = 20) -> None:

@@ -156,7 +156,8 @@ def agent_trial(bench: AgentBench, name: str, unbroken: str, blows: Iterator[Blo
     for path in places.values():
         open_when_killed = sum(path not in judged for _, judged in kills)
         times = said.count(path)
-        tally.expect(1 <= times <= 1 + open_when_killed, f"{name}: {path} was judged {times} times")
+        # At a kill one call may be on its way, and the program may ask once more before it sees that it is alone.
+        tally.expect(1 <= times <= 1 + 2 * open_when_killed, f"{name}: {path} was judged {times} times")
     tally.expect(cuts[-1][1] == set(places.values()), f"{name}: not all is judged")
     tally.seen["agent requests"] += len(bench.claude.asked) - asked
     tally.seen["judgements"] += len(said)
