@@ -22,7 +22,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +32,11 @@ from urllib.parse import parse_qs, urlsplit
 BODY_LIMIT = 65536
 DOCS = "https://docs.github.com/rest"
 HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
+# Of the schema, what a reviewer may ask for. `databaseId` has 32 bits and goes in 2027; here it is gone.
+FIELDS = set(
+    "query repository owner name pullRequest number reviewThreads reviews comments first after pageInfo hasNextPage endCursor nodes id isResolved "
+    "isOutdated path line totalCount fullDatabaseId body url viewerDidAuthor author editor login".split()
+)
 BLANK = "Pull request review thread diff hunk can't be blank"
 
 
@@ -56,7 +61,10 @@ class Token:
 
 @dataclass
 class Fault:
-    """The next `times` requests whose method and path match get this answer; `after` = once it was carried out."""
+    """The next `times` requests whose method and path match get this answer; `after` = once it was carried out.
+
+    With `hold` there is no answer until that is set, or none at all; `reached` is set when the request is there.
+    """
 
     match: str
     status: int
@@ -64,6 +72,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     times: int = 1
     after: bool = False
+    hold: threading.Event | None = None
+    reached: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -76,6 +86,7 @@ class Thread:
     start_line: int | None
     body: str
     text: list[str]
+    replies: int = 0
     resolved: bool = False
     resolved_by: str = ""
     outdated: bool = False
@@ -110,7 +121,9 @@ class FakeGitHub:
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, int]] = []
         self.lock = threading.Lock()
-        self.next_id = 1000
+        self.next_id = 3_000_000_000  # more than 32 bits hold, as the real ones
+        self.pending: set[str] = set()  # who has a review that is not submitted
+        self._listed: tuple[str, str, list[dict[str, Any]]] = ("", "", [])
         self.url = ""
         self.head_repo = repo  # of a fork: its name
         self.open = True
@@ -124,6 +137,12 @@ class FakeGitHub:
 
     def files(self) -> list[dict[str, Any]]:
         """As `GET /pulls/N/files` lists them: the patch starts at the first hunk, and large ones have none."""
+        if self._listed[:2] == (self.base, self.head):
+            return [{name: value for name, value in row.items() if name != "patch" or row["filename"] not in self.large_files} for row in self._listed[2]]
+        self._listed = (self.base, self.head, self._read_files())
+        return self.files()
+
+    def _read_files(self) -> list[dict[str, Any]]:
         raw = self.git("-c", "core.quotePath=false", "diff", "-M", "--full-index", f"{self.base}...{self.head}")
         found = []
         for part in re.split(r"(?m)^(?=diff --git )", raw)[1:]:
@@ -138,7 +157,7 @@ class FakeGitHub:
             entry: dict[str, Any] = {"sha": "0" * 40, "filename": name[1], "status": status, "additions": 0, "deletions": 0, "changes": 0}
             if moved[1]:
                 entry["previous_filename"] = moved[1][1]
-            if at and entry["filename"] not in self.large_files:
+            if at:
                 entry["patch"] = f"@@ {hunks}".rstrip("\n")
             found.append(entry)
         return found
@@ -176,12 +195,32 @@ class FakeGitHub:
 
     def answer(self, method: str, url: str, auth: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         parts = urlsplit(url)
+        held: Fault | None = None
         with self.lock:
             if parts.path.startswith("/__fake/"):
                 return self._control(method, parts.path, body)
+            said = f"{method} {parts.path} {json.dumps(body, ensure_ascii=False)}"
+            held = next((fault for fault in self.faults if fault.hold and fault.times and re.search(fault.match, said)), None)
+            if held:
+                held.times -= 1
+        if held and not held.after:
+            self._wait(held)
+        answer = self._answer(method, url, auth, body)
+        if held and held.after:
+            self._wait(held)
+        return answer
+
+    def _wait(self, fault: Fault) -> None:
+        assert fault.hold is not None
+        fault.reached.set()
+        fault.hold.wait(30)
+
+    def _answer(self, method: str, url: str, auth: str, body: Any) -> tuple[int, Any, dict[str, str]]:
+        parts = urlsplit(url)
+        with self.lock:
             after: Fault | None = None
             for fault in self.faults:
-                if fault.times and re.search(fault.match, f"{method} {parts.path} {json.dumps(body, ensure_ascii=False)}"):
+                if fault.times and not fault.hold and re.search(fault.match, f"{method} {parts.path} {json.dumps(body, ensure_ascii=False)}"):
                     fault.times -= 1
                     if fault.after:
                         after = fault
@@ -235,12 +274,14 @@ class FakeGitHub:
             ("POST", f"/issues/{self.number}/comments"): self._comment,
         }
         action = writing.get((method, rest))
-        edited = re.fullmatch(r"/(issues|pulls)/comments/(\d+)", rest) if method == "PATCH" else None
+        edited = re.fullmatch(r"/(issues|pulls)/comments/(\d+)", rest) if method in ("PATCH", "DELETE") else None
         if action is None and edited is None:
             raise Refused(404, "Not Found")
         if not token.write:
             raise Refused(403, "Resource not accessible by integration")
         if edited is not None:
+            if method == "DELETE":
+                return self._delete(edited[1], int(edited[2]), token)
             return self._edit(edited[1], int(edited[2]), token, body)
         assert action is not None
         return action(token, body)
@@ -276,11 +317,14 @@ class FakeGitHub:
             raise Refused(422, "Unprocessable Entity", ["Body is too long (maximum is 65536 characters)"])
         if body.get("commit_id", self.head) != self.head and not self._in_pull(body["commit_id"]):
             raise Refused(422, "Unprocessable Entity", ["Commit is not part of the pull request"])
+        if token.login in self.pending:
+            raise Refused(422, "Unprocessable Entity", ["User can only have one pending review per pull request"])
         if len(comments) > self.max_comments:
             raise Refused(422, "Unprocessable Entity", ["Review comments is invalid and Review threads is invalid"])
         for comment in comments:
             self._check(comment)
         review = {"id": self._new_id(), "body": body.get("body"), "author": token.login, "comments": len(comments)}
+        review["html_url"] = f"{self.url}/{self.repo}/pull/{self.number}#pullrequestreview-{review['id']}"
         self.reviews.append(review)
         for comment in comments:
             self._thread(token, comment)
@@ -344,6 +388,17 @@ class FakeGitHub:
         thread.body = body["body"]
         return 200, {"id": number, "html_url": f"{self.url}/x#discussion_r{number}", "body": thread.body}, {}
 
+    def _delete(self, kind: str, number: int, token: Token) -> tuple[int, Any, dict[str, str]]:
+        rows = [(row["author"], row["id"]) for row in self.comments] if kind == "issues" else [(thread.author, thread.comment_id) for thread in self.threads]
+        author = next((author for author, own in rows if own == number), None)
+        if author is None:
+            raise Refused(404, "Not Found")
+        if author != token.login:
+            raise Refused(403, "Resource not accessible by integration")
+        self.comments = [row for row in self.comments if row["id"] != number]
+        self.threads = [thread for thread in self.threads if thread.comment_id != number]  # goes with its last comment
+        return 204, b"", {}
+
     def _check_body(self, resource: str, body: Any) -> None:
         text = body.get("body") or ""
         if not text.strip():
@@ -366,14 +421,18 @@ class FakeGitHub:
         if not found:
             message = f"Could not resolve to a Repository with the name '{given['owner']}/{given['name']}'."
             return {"data": {"repository": None}, "errors": [{"type": "NOT_FOUND", "message": message}]}
+        unknown = set(re.findall(r"[A-Za-z]+", re.sub(r"\$\w+(:\w+!?)?", "", query))) - FIELDS
+        if unknown:
+            message = f"Field '{sorted(unknown)[0]}' doesn't exist on type 'PullRequest'"
+            return {"errors": [{"path": ["query"], "extensions": {"code": "undefinedField"}, "message": message}]}
         rows = [self._node(thread, token) for thread in self.threads] if "reviewThreads" in query else [
             {
-                "databaseId": row["id"], "body": row["body"], "url": row["html_url"], "viewerDidAuthor": row["author"] == token.login,
+                "fullDatabaseId": str(row["id"]), "body": row["body"], "url": row["html_url"], "viewerDidAuthor": row["author"] == token.login,
                 "author": {"login": row["author"]}, "editor": {"login": row["editor"]} if "editor" in row else None,
             }
-            for row in self.comments
+            for row in (self.reviews if "reviews(" in query else self.comments)
         ]
-        name = "reviewThreads" if "reviewThreads" in query else "comments"
+        name = "reviewThreads" if "reviewThreads" in query else "reviews" if "reviews(" in query else "comments"
         start = int(given.get("after") or 0)
         end = start + min(100, self.page_size)
         page = {"nodes": rows[start:end], "pageInfo": {"hasNextPage": end < len(rows), "endCursor": str(end)}}
@@ -381,12 +440,12 @@ class FakeGitHub:
 
     def _node(self, thread: Thread, token: Token) -> dict[str, Any]:
         comment = {
-            "databaseId": thread.comment_id, "body": thread.body, "url": f"{self.url}/x#discussion_r{thread.comment_id}",
+            "fullDatabaseId": str(thread.comment_id), "body": thread.body, "url": f"{self.url}/x#discussion_r{thread.comment_id}",
             "viewerDidAuthor": thread.author == token.login,
         }
         return {
             "id": thread.id, "isResolved": thread.resolved, "isOutdated": thread.outdated, "path": thread.path,
-            "line": thread.line, "comments": {"nodes": [comment]},
+            "line": thread.line, "comments": {"totalCount": 1 + thread.replies, "nodes": [comment]},
         }
 
     def _resolve(self, token: Token, name: str) -> dict[str, Any]:
@@ -418,8 +477,9 @@ class FakeGitHub:
                 for name, value in {"Content-Type": "application/json; charset=utf-8", **headers}.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
+                with suppress(ConnectionError):  # the client was killed
+                    self.end_headers()
+                    self.wfile.write(text)
 
             do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 

@@ -33,11 +33,11 @@ from review_agent.tools.forges.limits import Waiting, wait_for
 from review_agent.tools.forges.payloads import (
     ChangedFile,
     Comment,
-    CommentPage,
     Fault,
+    Page,
     Pull,
+    Row,
     Thread,
-    ThreadPage,
     Written,
 )
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 API = "https://api.github.com"
 MAX_ANSWER = 32 * 1024 * 1024  # bytes
 MAX_PAGES = 40  # of 100; GitHub itself lists 3000 files
+REQUEST_SECONDS = 120.0  # for one answer, from the first byte to the last
 _REPOSITORY = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,100}/(?!\.\.?$)[A-Za-z0-9_.-]{1,100}", re.ASCII)
 _NEXT = re.compile(r'<[^<>]*>\s*;\s*rel="next"')
 
@@ -56,14 +57,16 @@ Fields = Mapping[str, object]
 _PULL = "repository(owner:$owner,name:$name){pullRequest(number:$number)"
 _ARGUMENTS = "$owner:String!,$name:String!,$number:Int!,$after:String"
 _PAGE = "pageInfo{hasNextPage endCursor}"
-_COMMENT = "databaseId body url viewerDidAuthor author{login} editor{login}"
+# Not `databaseId`: it has 32 bits, which numbers of comments left behind in 2024. This one is a string.
+_COMMENT = "fullDatabaseId body url viewerDidAuthor author{login} editor{login}"
 _THREADS = (
     f"query({_ARGUMENTS}){{{_PULL}{{reviewThreads(first:100,after:$after){{{_PAGE} "
-    f"nodes{{id isResolved path line comments(first:1){{nodes{{{_COMMENT}}}}}}}}}}}}}}}"
+    f"nodes{{id isResolved path line comments(first:1){{totalCount nodes{{{_COMMENT}}}}}}}}}}}}}}}"
 )
 _COMMENTS = (
     f"query({_ARGUMENTS}){{{_PULL}{{comments(first:100,after:$after){{{_PAGE} nodes{{{_COMMENT}}}}}}}}}}}"
 )
+_REVIEWS = _COMMENTS.replace("{comments(", "{reviews(")
 _RESOLVE = "mutation($id:ID!){resolveReviewThread(input:{threadId:$id}){thread{id isResolved}}}"
 
 
@@ -95,6 +98,7 @@ class GitHub:
         proxy: str = "",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.time,
+        seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._endpoint = endpoint
         self._owner, self._name = repository_name(repository).split("/")
@@ -102,7 +106,7 @@ class GitHub:
         self._token = token
         self._home = f"/repos/{repository}"
         self._waiting = Waiting()
-        self._sleep, self._clock = sleep, clock
+        self._sleep, self._clock, self._seconds = sleep, clock, seconds
         self._client: httpx.AsyncClient = make_forge_client(endpoint, token=token, proxy=proxy)
 
     async def __aenter__(self) -> Self:
@@ -126,31 +130,34 @@ class GitHub:
             data, links = await self._send("GET", path)
             found += _read_list(data)
             if not _NEXT.search(links):
-                break
-        return found
+                return found
+        raise self._too_much()
 
     async def threads(self) -> list[Thread]:
-        found: list[Thread] = []
-        after: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await self._conversation(_THREADS, "reviewThreads", ThreadPage, after)
-            found += page.nodes
-            after = page.info.cursor
-            if not page.info.more or after is None:
-                break
-        return found
+        return await self._rows(_THREADS, "reviewThreads", Page[Thread])
 
     async def comments(self) -> list[Comment]:
         """The comments below the pull request itself, oldest first."""
-        found: list[Comment] = []
+        return await self._rows(_COMMENTS, "comments", Page[Comment])
+
+    async def reviews(self) -> list[Comment]:
+        """The reviews with what each says of itself, without the comments on lines."""
+        return await self._rows(_REVIEWS, "reviews", Page[Comment])
+
+    async def _rows(self, query: str, part: str, shape: type[Page[Row]]) -> list[Row]:
+        found: list[Row] = []
         after: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self._conversation(_COMMENTS, "comments", CommentPage, after)
+            page = await self._conversation(query, part, shape, after)
             found += page.nodes
             after = page.info.cursor
             if not page.info.more or after is None:
-                break
-        return found
+                return found
+        raise self._too_much()
+
+    def _too_much(self) -> ForgeError:
+        """What was not read would be said again."""
+        return ForgeError("errors_forge.too_much", host=self._endpoint.host)
 
     # --- writing ---
 
@@ -171,6 +178,12 @@ class GitHub:
     async def edit_review_comment(self, number: int, body: str) -> Written:
         path = f"{self._home}/pulls/comments/{number:d}"
         return _read(Written, (await self._send("PATCH", path, {"body": body}))[0])
+
+    async def delete_comment(self, number: int) -> None:
+        await self._send("DELETE", f"{self._home}/issues/comments/{number:d}")
+
+    async def delete_review_comment(self, number: int) -> None:
+        await self._send("DELETE", f"{self._home}/pulls/comments/{number:d}")
 
     async def resolve(self, thread: str) -> None:
         await self._graphql(_RESOLVE, {"id": thread})
@@ -193,14 +206,23 @@ class GitHub:
         except (ValueError, AttributeError, RecursionError) as exc:
             raise ForgeFault("errors_forge.unreadable", host=self._endpoint.host) from exc
         for fault in faults:
-            if fault.type == "FORBIDDEN" or "not accessible by" in fault.message:
-                raise ForgeDenied("errors_forge.denied", status=403, detail=fault.message[:200])
-            if fault.type == "NOT_FOUND":
-                raise ForgeMissing(
-                    "errors_forge.missing", repository=f"{self._owner}/{self._name}", number=self._number
-                )
-            raise ForgeError("errors_forge.refused", status=200, detail=fault.message[:200])
+            raise self._fault(fault)
         return answer.get("data")
+
+    def _fault(self, fault: Fault) -> ForgeError:
+        """What an entry of `errors` means. One without a type is GitHub's own trouble, and passes."""
+        if fault.type == "FORBIDDEN" or "not accessible by" in fault.message:
+            return ForgeDenied("errors_forge.denied", status=403, detail=self._quoted(fault.message))
+        if fault.type == "NOT_FOUND":
+            return self._missing()
+        if fault.type == "RATE_LIMITED":
+            return ForgeBusy("errors_forge.busy", status=200, host=self._endpoint.host)
+        if (
+            fault.type in ("", "INTERNAL", "SERVICE_UNAVAILABLE")
+            and "doesn't exist on type" not in fault.message
+        ):
+            return ForgeFault("errors_forge.busy", status=200, host=self._endpoint.host)
+        return ForgeError("errors_forge.refused", status=200, detail=self._quoted(fault.message))
 
     def _graphql_path(self) -> str:
         """https://api.github.com/graphql, or https://HOST/api/graphql where the API is at /api/v3."""
@@ -216,14 +238,15 @@ class GitHub:
         What may have been carried out although no answer came is not: the caller looks first. Raises
         ForgeFault.
         """
-        again = method == "GET" or (body is not None and "query" in body) or method == "PATCH"
+        again = method in ("GET", "PATCH", "DELETE") or (body is not None and "query" in body)
         while True:
             status, headers, data = await self._once(method, path, body)
             if status < 300:
                 return data, headers.get("link", "")
             message, details = _complaint(data)
-            limited = wait_for(status, headers, message, now=self._clock())
-            if limited is None and not (status >= 500 and again):
+            limited = wait_for(status, headers, f"{message} {details}", now=self._clock())
+            once_more = again if status >= 500 else limited is not None
+            if not once_more:
                 raise self._refusal(status, message, details)
             seconds = self._waiting.take(limited)
             if seconds is None:
@@ -239,12 +262,17 @@ class GitHub:
         url = path if path.startswith("http") else f"{self._endpoint.url}{path}"
         data = b""
         try:
-            async with self._client.stream(method, url, json=body) as answer:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._client.stream(method, url, json=body) as answer,
+            ):
                 async for chunk in answer.aiter_bytes():
                     data += chunk
                     if len(data) > MAX_ANSWER:
-                        raise ForgeError("errors_forge.too_much", host=self._endpoint.host)
+                        raise self._too_much()
                 return answer.status_code, answer.headers, data
+        except TimeoutError as exc:
+            raise ForgeFault("errors_forge.broken", host=self._endpoint.host) from exc
         except EngineRejected as exc:  # of the transport, which knows no forges
             raise ForgeError("errors_forge.redirects", host=self._endpoint.host) from exc
         except httpx.ConnectError as exc:
@@ -253,20 +281,29 @@ class GitHub:
             raise ForgeFault("errors_forge.broken", host=self._endpoint.host) from exc
 
     def _refusal(self, status: int, message: str, details: str) -> ForgeError:
-        detail = f"{message}: {details}" if details else message
+        detail = self._quoted(f"{message}: {details}" if details else message)
         if status == 401:
             return ForgeDenied("errors_forge.bad_token", status=status)
         if status == 403:
-            return ForgeDenied("errors_forge.denied", status=status, detail=detail[:200])
+            return ForgeDenied("errors_forge.denied", status=status, detail=detail)
         if status == 404:
-            return ForgeMissing(
-                "errors_forge.missing", repository=f"{self._owner}/{self._name}", number=self._number
-            )
+            return self._missing()
+        if status == 422 and "one pending review" in detail:
+            return ForgeError("errors_forge.pending_review")
         if status in (400, 413, 422):
-            return ForgeRejected("errors_forge.refused", status=status, detail=detail[:200])
+            return ForgeRejected("errors_forge.refused", status=status, detail=detail)
         if status >= 500:
             return ForgeFault("errors_forge.busy", status=status, host=self._endpoint.host)
-        return ForgeError("errors_forge.refused", status=status, detail=detail[:200])
+        return ForgeError("errors_forge.refused", status=status, detail=detail)
+
+    def _missing(self) -> ForgeMissing:
+        return ForgeMissing(
+            "errors_forge.missing", repository=f"{self._owner}/{self._name}", number=self._number
+        )
+
+    def _quoted(self, text: str) -> str:
+        """What a server says, short, and without the token, which some repeat."""
+        return text.replace(self._token, "***")[:200] if self._token else text[:200]
 
 
 def _complaint(data: bytes) -> tuple[str, str]:

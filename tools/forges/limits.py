@@ -10,12 +10,15 @@ from collections.abc import Mapping
 TOTAL = 60.0  # seconds of waiting for one command, all requests together
 USUAL = 60.0  # what GitHub asks for where it names no time
 MOST_TRIES = 6
+_QUICKLY = "submitted too quickly"
 
 
 def wait_for(status: int, headers: Mapping[str, str], message: str, *, now: float) -> float | None:
     """Seconds until a limited request may be sent again; None: the answer is no limit."""
     after = _number(headers.get("retry-after", ""))
     spent = headers.get("x-ratelimit-remaining", "") == "0"
+    if status == 422 and _QUICKLY in message.lower():  # comments in a minute are counted apart
+        return after if after is not None else USUAL
     if status not in (403, 429):
         return after if status == 503 else None
     if after is not None:

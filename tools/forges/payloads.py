@@ -6,9 +6,9 @@ https://docs.github.com/graphql/reference/objects#pullrequestreviewthread
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 MAX_BODY = 65_536  # characters of a comment, a review, a summary
 
@@ -17,6 +17,13 @@ Name = Annotated[str, StringConstraints(max_length=500)]
 Path = Annotated[str, StringConstraints(max_length=10_000)]
 Text = Annotated[str, StringConstraints(max_length=4 * MAX_BODY)]
 Id = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+Row = TypeVar("Row")
+# GraphQL lists null in place of what the token may not see.
+_Seen = BeforeValidator(
+    lambda rows: [row for row in rows if row is not None] if isinstance(rows, list) else rows
+)
 
 
 class Payload(BaseModel):
@@ -56,7 +63,7 @@ class Actor(Payload):
 class Comment(Payload):
     """`mine`: written by the owner of the token. Who may write to the repository can edit it all the same."""
 
-    id: Id = Field(alias="databaseId")
+    id: Id = Field(alias="fullDatabaseId")
     body: Text = ""
     url: Annotated[str, StringConstraints(max_length=4000)] = ""
     mine: bool = Field(default=False, alias="viewerDidAuthor")
@@ -70,7 +77,8 @@ class Comment(Payload):
 
 
 class _Comments(Payload):
-    nodes: list[Comment] = []
+    total: int = Field(default=1, alias="totalCount")
+    nodes: Annotated[list[Comment], _Seen] = []
 
 
 class Thread(Payload):
@@ -86,19 +94,19 @@ class Thread(Payload):
     def first(self) -> Comment | None:
         return self.comments.nodes[0] if self.comments.nodes else None
 
+    @property
+    def answered(self) -> bool:
+        """Somebody spoke in it: we never answer ourselves."""
+        return self.comments.total > 1
+
 
 class PageInfo(Payload):
     more: bool = Field(alias="hasNextPage")
     cursor: Name | None = Field(default=None, alias="endCursor")
 
 
-class ThreadPage(Payload):
-    nodes: list[Thread]
-    info: PageInfo = Field(alias="pageInfo")
-
-
-class CommentPage(Payload):
-    nodes: list[Comment]
+class Page(Payload, Generic[Row]):
+    nodes: Annotated[list[Row], _Seen]
     info: PageInfo = Field(alias="pageInfo")
 
 
