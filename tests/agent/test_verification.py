@@ -440,11 +440,11 @@ def test_other_work_has_another_name(repository: Repo) -> None:
 
 
 async def test_a_large_tree_does_not_hold_up_the_loop(repo: Repo) -> None:
-    """What is slow here is to look for secrets: about a second, in all."""
+    """What is slow here is to look for secrets: seconds, in all."""
     line = "password_key_token = read(password, key, token)\n" * 100
     asked = scene(repo)
     files = tuple(
-        SourceFile(f"f{n}.py", "python", tuple(line.split("\n")), "", Change.WHOLE) for n in range(500)
+        SourceFile(f"f{n}.py", "python", tuple(line.split("\n")), "", Change.WHOLE) for n in range(1200)
     )
     asked = replace(asked, plan=replace(asked.plan, files=files, units={file.path: () for file in files}))
     worst = 0.0
@@ -462,5 +462,5 @@ async def test_a_large_tree_does_not_hold_up_the_loop(repo: Repo) -> None:
     took = time.monotonic() - started
     await asyncio.sleep(0.05)  # so that the last beat is heard
     beating.cancel()
-    assert took > 0.2
+    assert took > 1
     assert worst < took / 2

@@ -64,7 +64,7 @@ def test_a_submodule(pushed_once: Desk, tmp_path: Path) -> None:
     ("configured", "folder", "said"),
     [
         ("hooks", "hooks", "指向仓库里的文件夹"),
-        ("../shared", "../shared", "不在这个仓库里"),
+        ("../common", "../common", "不在这个仓库里"),
         (".git/other", ".git/other", "下次 `git push`"),
         (".husky/_", ".husky", "指向仓库里的文件夹"),
     ],

@@ -43,16 +43,20 @@ _JUDGES = reviewer(
 @dataclass
 class Judge:
     """Judges by what it is shown: each session is a fresh one to it. `said`: the file of each judgement it called for,
-    whether or not the call came to its end.
+    whether or not the call came to its end. `unheard`: those of a program whose review had died, which it learns by the
+    call before: that one failed.
     """
 
     said: list[str] = field(default_factory=list)
+    unheard: list[str] = field(default_factory=list)
 
     def __call__(self, asked: Asked) -> Reply:
         time.sleep(THINKING)
         reply = _JUDGES(asked)
         calls = reply.calls if isinstance(reply, Calls) else []
-        self.said += [_shown(asked)[given["id"]] for name, given in calls if name == OURS + "judge_finding"]
+        orphaned = bool(asked.results) and asked.results[-1][2]
+        told = [_shown(asked)[given["id"]] for name, given in calls if name == OURS + "judge_finding"]
+        (self.unheard if orphaned else self.said).extend(told)
         return reply
 
 
@@ -136,6 +140,7 @@ def agent_benches(folder: Path) -> Iterator[tuple[list[AgentBench], str, float]]
 def agent_trial(bench: AgentBench, name: str, unbroken: str, blows: Iterator[Blow]) -> Tally:
     own: list[AgentBench] = []
     since, asked = len(bench.judge.said), len(bench.claude.asked)
+    unheard = len(bench.judge.unheard)
 
     class Remembering(AgentBench):
         def new_home(self, name: str) -> AgentBench:
@@ -156,9 +161,10 @@ def agent_trial(bench: AgentBench, name: str, unbroken: str, blows: Iterator[Blo
     for path in places.values():
         open_when_killed = sum(path not in judged for _, judged in kills)
         times = said.count(path)
-        # At a kill one call may be on its way, and the program may ask once more before it sees that it is alone.
-        tally.expect(1 <= times <= 1 + 2 * open_when_killed, f"{name}: {path} was judged {times} times")
+        tally.expect(1 <= times <= 1 + open_when_killed, f"{name}: {path} was judged {times} times")
     tally.expect(cuts[-1][1] == set(places.values()), f"{name}: not all is judged")
+    unheard = len(bench.judge.unheard) - unheard
+    tally.expect(unheard <= len(kills), f"{name}: {unheard} calls failed in {len(kills)} kills")
     tally.seen["agent requests"] += len(bench.claude.asked) - asked
     tally.seen["judgements"] += len(said)
     return tally
