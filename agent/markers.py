@@ -23,6 +23,9 @@ _CHECKPOINT = re.compile(
 )
 
 
+_SAID = re.compile(r"(?:^|\n)<!-- review-agent:said=([0-9a-f]{16}(?:,[0-9a-f]{16}){0,999}) -->\s*\Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What was published: up to which commit, from which merge base, reviewed by what (a digest)."""
@@ -57,6 +60,20 @@ def key_of(body: str) -> str:
     """The name of the finding that a comment is about; '' = none."""
     found = _KEY.search(body.replace("\r\n", "\n"))
     return found[1] if found else ""
+
+
+def said_token(key: str, path: str) -> str:
+    """The name of a comment in the review that it is a part of: a comment can be deleted, a review cannot."""
+    return hashlib.sha256(f"{key}\0{path}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def said_line(tokens: Iterable[str]) -> str:
+    return f"<!-- review-agent:said={','.join(tokens)} -->"
+
+
+def said_of(body: str) -> frozenset[str]:
+    found = _SAID.search(body.replace("\r\n", "\n"))
+    return frozenset(found[1].split(",")) if found else frozenset()
 
 
 def is_summary(body: str) -> bool:

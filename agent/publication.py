@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from review_agent.agent.errors import TargetError
-from review_agent.agent.markers import is_gone, key_of, keyed
+from review_agent.agent.markers import is_gone, key_of, keyed, said_token
 from review_agent.agent.models import FileStatus, Finding, Outcome, Report
 from review_agent.agent.reports import outline
 from review_agent.tools.diff import parse_diff
@@ -18,7 +18,8 @@ BATCH = 50  # comments of one review: more in one request have failed for others
 class Talk:
     """A conversation of ours on lines of the diff: `key` names its finding, `comment` its first comment.
 
-    `line`: where it stands now; None on code that the diff does not show any more.
+    `line`: where it stands now; None on code that the diff does not show any more. `answered`: somebody
+    spoke in it.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Talk:
     body: str
     resolved: bool
     line: int | None = None
+    answered: bool = False
 
     @property
     def gone(self) -> bool:
@@ -53,8 +55,9 @@ class Placing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`known`: said already and open. `settled`: closed by somebody, so not said again. `apart`: findings
-    that no line of the diff takes. `carried`: open, on files that this run did not look at. `gone`: to close.
+    """`known`: said already and open. `settled`: closed or deleted by somebody, so not said again. `apart`:
+    findings that no line of the diff takes. `carried`: open, on files that this run did not look at. `gone`:
+    to close. `twice`: what two publishers said at the same time, the later ones of it.
     """
 
     inline: tuple[Placing, ...]
@@ -63,14 +66,32 @@ class Plan:
     settled: tuple[Finding, ...]
     carried: tuple[Talk, ...]
     gone: tuple[Talk, ...]
+    twice: tuple[Talk, ...] = ()
+
+
+@dataclass(slots=True)
+class Closing:
+    """What became of `gone`: closed; the token may not; somebody spoke there, so people do; not this time."""
+
+    closed: int = 0
+    denied: int = 0
+    answered: int = 0
+    left: int = 0
 
 
 def talk(
-    id: str, comment: int, path: str, body: str, *, resolved: bool, line: int | None = None
+    id: str,
+    comment: int,
+    path: str,
+    body: str,
+    *,
+    resolved: bool,
+    line: int | None = None,
+    answered: bool = False,
 ) -> Talk | None:
     """A conversation that one of our comments began; None for others."""
     key = key_of(body)
-    return Talk(id, comment, path, key, body, resolved, line) if key else None
+    return Talk(id, comment, path, key, body, resolved, line, answered) if key else None
 
 
 def commentable(patches: Iterable[tuple[str, str | None]]) -> dict[str, tuple[range, ...]]:
@@ -121,9 +142,12 @@ class Diff:
         return path in self.paths or not self.complete
 
 
-def plan(report: Report, diff: Diff, talks: Sequence[Talk]) -> Plan:
+def plan(report: Report, diff: Diff, talks: Sequence[Talk], said: frozenset[str] = frozenset()) -> Plan:
+    """`said` names all comments that were ever made, also those that are not there any more."""
     found = keyed(verdict.finding for verdict in outline.in_order(report, Outcome.REPORTED))
-    pairs = _pairs(found, [each for each in talks if not each.gone], diff)
+    twice = said_twice(talks)
+    pairs = _pairs(found, [each for each in talks if not each.gone and each not in twice], diff)
+    seen = {said_token(each.key, each.path) for each in talks}
     inline: list[Placing] = []
     apart: list[Finding] = []
     known: list[Finding] = []
@@ -131,16 +155,14 @@ def plan(report: Report, diff: Diff, talks: Sequence[Talk]) -> Plan:
     for at, (key, finding) in enumerate(found):
         if at in pairs:
             (settled if pairs[at].resolved else known).append(finding)
+        elif (token := said_token(key, finding.path)) in said and token not in seen:
+            settled.append(finding)  # somebody deleted the comment, or its name in it
         elif spot := spot_of(finding, diff.lines):
             inline.append(Placing(key, finding, spot))
         else:
             apart.append(finding)
-    taken = {(each.key, each.path, each.line or each.id) for each in pairs.values()}  # two may have said it
-    missing = [
-        each
-        for each in talks
-        if not each.resolved and (each.gone or (each.key, each.path, each.line or each.id) not in taken)
-    ]
+    taken = {each.id for each in (*pairs.values(), *twice)}
+    missing = [each for each in talks if not each.resolved and each.id not in taken]
     covered = _covered(report)
     over = {each.id for each in missing if each.gone or _is_over(each, diff, covered)}
     return Plan(
@@ -149,8 +171,21 @@ def plan(report: Report, diff: Diff, talks: Sequence[Talk]) -> Plan:
         known=tuple(known),
         settled=tuple(settled),
         carried=tuple(each for each in missing if each.id not in over),
-        gone=tuple(each for each in missing if each.id in over),
+        gone=tuple(each for each in missing if each.id in over and not (each.gone and each.answered)),
+        twice=twice,
     )
+
+
+def said_twice(talks: Sequence[Talk]) -> tuple[Talk, ...]:
+    """Those that say what an older one says on the same line, where nobody has answered them."""
+    first: dict[tuple[str, str, int], Talk] = {}
+    later = []
+    for each in sorted(talks, key=lambda each: each.comment):
+        if each.line is None or each.gone or each.resolved:
+            continue
+        if first.setdefault((each.key, each.path, each.line), each) is not each and not each.answered:
+            later.append(each)
+    return tuple(later)
 
 
 def _pairs(found: Sequence[tuple[str, Finding]], talks: Sequence[Talk], diff: Diff) -> dict[int, Talk]:

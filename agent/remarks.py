@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from review_agent.agent.display import code_block, code_span, inline, markdown_text
 from review_agent.agent.markers import GONE, SUMMARY, Checkpoint, key_line
 from review_agent.agent.models import Finding, Outcome, Report, Verdict
-from review_agent.agent.publication import Placing, Plan
-from review_agent.agent.replacements import lines_of
+from review_agent.agent.publication import Closing, Placing, Plan
+from review_agent.agent.replacements import is_shown_as_is, lines_of
 from review_agent.agent.reports import outline
 from review_agent.agent.reports.outline import Ready, Words
 from review_agent.prompts import say
@@ -47,7 +47,7 @@ def _replacement(placing: Placing, words: Words) -> str:
     new = "\n".join(lines_of(finding.replacement))
     if not new or len(new) > _FIELD:
         return ""
-    if finding.exact and placing.spot.whole:
+    if finding.exact and placing.spot.whole and is_shown_as_is(new):
         return code_block(new, "suggestion")
     return f"**{words.say('replacement')}**\n\n{code_block(new)}"
 
@@ -67,7 +67,7 @@ def summary(
     plan: Plan,
     *,
     refused: Sequence[Finding],
-    unresolved: int,
+    closing: Closing,
     checkpoint: Checkpoint | None,
 ) -> str:
     """The one comment that stands below the pull request, edited by each later run."""
@@ -77,9 +77,7 @@ def summary(
     if outline.is_demo(report):
         lines += [f"**{words.say('demo_banner')}**", ""]
     lines += [f"**{outline.verdict_line(report, words)}**", ""]
-    lines += [f"- {line.strip()}" for line in [*outline.facts(report, words), *_counts(plan, words)]]
-    if unresolved:
-        lines.append(f"- {words.sentence(('publish',), 'not_resolved', {'count': unresolved})}")
+    lines += [f"- {line.strip()}" for line in [*outline.facts(report, words), *_counts(plan, closing, words)]]
     if report.summary.strip():
         lines += ["", f"### {words.say('summary')}", "", markdown_text(report.summary[:_FIELD].strip())]
     chapters = [
@@ -93,13 +91,16 @@ def summary(
     return "\n".join([*top, *_within(lines, words)]) + "\n"
 
 
-def _counts(plan: Plan, words: Words) -> list[Ready]:
+def _counts(plan: Plan, closing: Closing, words: Words) -> list[Ready]:
     rows = {
         "new": len(plan.inline),
         "known": len(plan.known),
         "settled": len(plan.settled),
         "carried": len(plan.carried),
-        "closed": len(plan.gone),
+        "closed": closing.closed,
+        "denied": closing.denied,
+        "answered": closing.answered,
+        "left": closing.left,
     }
     said = {key: {"count": count} for key, count in rows.items() if count}
     return [words.sentence(("publish",), f"count_{key}", fields) for key, fields in said.items()]

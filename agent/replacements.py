@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from review_agent.agent.display import terminal_text
+from review_agent.tools.redact import has_mark
 
 
 def replaces(quote: str, replacement: str, lines: Sequence[str]) -> bool:
@@ -20,8 +21,13 @@ def replaces(quote: str, replacement: str, lines: Sequence[str]) -> bool:
         and quoted == [line.strip() for line in lines]
         and _margin(new[0]) == _margin(lines[0])
         and [line.rstrip() for line in new] != [line.rstrip() for line in lines]
-        and terminal_text(replacement) == replacement.replace("\r\n", "\n")
+        and is_shown_as_is(replacement)
     )
+
+
+def is_shown_as_is(replacement: str) -> bool:
+    """Whether who accepts it gets just this code: nothing is escaped, and no mask stands for a secret."""
+    return terminal_text(replacement) == replacement.replace("\r\n", "\n") and not has_mark(replacement)
 
 
 def lines_of(replacement: str) -> list[str]:

@@ -73,12 +73,15 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def add_summary(environ: Mapping[str, str], markdown: str) -> bool:
-    """Append to the job's summary; False where the runner has none."""
+def add_summary(environ: Mapping[str, str], markdown: str, cut: str) -> bool:
+    """Append to the job's summary; False where the runner has none. `cut` goes before what does not fit."""
     name = environ.get("GITHUB_STEP_SUMMARY", "")
     if not name:
         return False
-    data = markdown.encode("utf-8", "backslashreplace")[:MAX_SUMMARY]
+    data = markdown.encode("utf-8", "backslashreplace")
+    if len(data) > MAX_SUMMARY:  # at the top: below it the cut may be within a block of code
+        data = f"**{cut}**\n\n".encode() + data
+        data = data[:MAX_SUMMARY]
     _append(name, data.decode("utf-8", "ignore").encode() + b"\n")
     return True
 

@@ -15,6 +15,11 @@ _SHORTEST = 6
 _KEY_FRAME = re.compile(r"-----(?:BEGIN|END)[A-Z0-9 ]*-----")
 
 
+def has_mark(text: str) -> bool:
+    """Whether something was masked in it, or it only looks so: it is not what stands in a file."""
+    return _MARK.search(text) is not None
+
+
 def mask(text: str) -> str:
     """Same text, same number of lines, no secret. Masking masked text changes nothing."""
     return mask_counted(text)[0]

@@ -59,13 +59,15 @@ def _callback(environ: Mapping[str, str], /, **given: object) -> int:
     if not given["github"]:
         raise UsageError("errors_forge.which_forge")
     number = pull_number(given["pr"])
-    reviewed = _load(str(given["run"]), str(given["head"] or ""), environ)
+    reviewed = _load(str(given["run"]), str(given["head"] or ""), number, environ)
     reviewed = replace(reviewed, report=masked(reviewed.report))
     progress = Progress(sys.stderr, reviewed.report.lang)
     try:
         hub = open_forge(str(given["repo"] or ""), number, environ)
-    except ForgeDenied:  # no token
-        return _without(reviewed.report, "no_token", environ, progress)
+    except ForgeDenied as exc:  # no token
+        if given["dry_run"]:
+            raise
+        return _without(reviewed.report, "no_token", exc, environ, progress)
     return asyncio.run(_publish(hub, reviewed, environ, progress, dry=bool(given["dry_run"])))
 
 
@@ -120,27 +122,30 @@ async def _publish(
         except ForgeDenied as exc:
             if exc.fields.get("status") != 403 or dry:
                 raise
-            return _without(report, "read_only", environ, progress)
+            return _without(report, "read_only", exc, environ, progress)
     _write_outputs(report, done, environ)
     _tell(done, progress, lang)
     return 0
 
 
-def _without(report: Report, why: str, environ: Mapping[str, str], progress: Progress) -> int:
+def _without(
+    report: Report, why: str, denied: ForgeDenied, environ: Mapping[str, str], progress: Progress
+) -> int:
     """What a token that may only read still can: annotations and the job's summary. For runners only."""
+    from review_agent.agent.display import inline
     from review_agent.agent.output import print_json
     from review_agent.agent.reports.markdown import render_markdown
     from review_agent.agent.runner import add_summary, as_annotations, is_runner, write_outputs
 
     if not is_runner(environ):
-        key = "errors_forge.no_token" if why == "no_token" else "errors_forge.denied"
-        raise ForgeDenied(key, status=403, detail="")
+        raise denied
     lines, more = as_annotations(report)
     print_json("".join(f"{line}\n" for line in lines))
-    summarised = add_summary(environ, render_markdown(report))
+    summarised = add_summary(environ, render_markdown(report), say(report.lang, "publish", "cut"))
     found = len(lines) + more
+    said = {"detail": inline(str(denied.fields.get("detail", "")))} if why == "read_only" else {}
     write_outputs(environ, [*_counts(0, found, 0), *_facts(report)])
-    progress.text(say(report.lang, "publish", why, count=len(lines), more=more))
+    progress.text(say(report.lang, "publish", why, count=len(lines), more=more, **said))
     if not summarised:
         progress.text(say(report.lang, "publish", "no_summary"))
     return 0
@@ -199,15 +204,17 @@ def _tell(done: Published, progress: Progress, lang: str) -> None:
             new=done.inline,
             known=len(planned.known) + len(planned.settled),
             apart=len(planned.apart) + len(done.refused),
-            closed=done.closed,
+            closed=done.closing.closed,
             carried=len(planned.carried),
             url=done.url,
         )
     )
     if done.refused:
         progress.text(say(lang, "publish", "some_refused", count=len(done.refused)))
-    if done.unresolved:
-        progress.text(say(lang, "publish", "some_unresolved", count=done.unresolved))
+    if done.closing.denied:
+        progress.text(say(lang, "publish", "some_unresolved", count=done.closing.denied))
+    if done.closing.left:
+        progress.text(say(lang, "publish", "count_left", count=done.closing.left))
 
 
 def _tell_plan(done: Published, lang: str) -> None:
@@ -236,14 +243,14 @@ def _tell_plan(done: Published, lang: str) -> None:
 # --- what to publish ---
 
 
-def _load(name: str, head: str, environ: Mapping[str, str]) -> Reviewed:
+def _load(name: str, head: str, number: int, environ: Mapping[str, str]) -> Reviewed:
     if head and not _COMMIT.fullmatch(head):
         raise UsageError("errors_forge.head_form", value=head[:80])
     if name.endswith(".json"):
         if not head:
             raise UsageError("errors_forge.head_missing", path=name)
         return Reviewed(_from_file(Path(name)), head)
-    return _from_store(name, head, environ)
+    return _from_store(name, head, number, environ)
 
 
 def _from_file(path: Path) -> Report:
@@ -260,7 +267,7 @@ def _from_file(path: Path) -> Report:
     return from_json(data.decode("utf-8", "replace"))
 
 
-def _from_store(name: str, head: str, environ: Mapping[str, str]) -> Reviewed:
+def _from_store(name: str, head: str, number: int, environ: Mapping[str, str]) -> Reviewed:
     from review_agent.agent.commands.report import rebuild
     from review_agent.agent.config import user_config_file
     from review_agent.agent.increment import checkpoint_for
@@ -276,6 +283,8 @@ def _from_store(name: str, head: str, environ: Mapping[str, str]) -> Reviewed:
     asked = recorded(row)
     if asked.kind not in ("range", "commit", "pr"):
         raise UsageError("errors_forge.not_of_commits", run=name)
+    if asked.pull not in (0, number):  # of the same head, but another base: other lines, other checkpoint
+        raise UsageError("errors_forge.other_pull", run=name, reviewed=asked.pull, number=number)
     if head and head != asked.head:
         raise UsageError("errors_forge.other_head", run=name, reviewed=asked.head[:12], head=head[:12])
     return Reviewed(report, asked.head, checkpoint_for(asked, report))

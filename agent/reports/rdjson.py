@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import TypeAlias
 
-from review_agent.agent.display import inline, json_text, markdown_text, path_text, terminal_text
+from review_agent.agent.display import inline, json_text, markdown_text, path_text
 from review_agent.agent.models import Finding, Outcome, Report, Severity
-from review_agent.agent.replacements import lines_of
+from review_agent.agent.replacements import is_shown_as_is, lines_of
 from review_agent.agent.reports import outline
 from review_agent.agent.reports.outline import Words
 
@@ -45,8 +45,8 @@ def _diagnostic(finding: Finding, words: Words) -> Json:
     }
     if finding.start_line > 0:
         location["range"] = _range(finding)
-        if finding.exact:
-            text = terminal_text("\n".join(lines_of(finding.replacement)))
+        text = "\n".join(lines_of(finding.replacement))
+        if finding.exact and is_shown_as_is(text):  # a report from a file says `exact` of anything
             diagnostic["suggestions"] = [{"range": _range(finding), "text": text}]
     return diagnostic
 

@@ -70,11 +70,18 @@ def report(*findings: Finding, **states: tuple[FileStatus, str]) -> Report:
 
 
 def said(
-    key: str, path: str = "a.py", *, resolved: bool = False, gone: bool = False, line: int | None = None
+    key: str,
+    path: str = "a.py",
+    *,
+    resolved: bool = False,
+    gone: bool = False,
+    line: int | None = None,
+    number: int = 1,
 ) -> Talk:
     top = "<!-- review-agent:gone -->\n" if gone else ""
     body = f"{top}x\n\n{key_line(key)}"
-    made = talk(f"T{key[:2]}{path}{line}{resolved}", 1, path, body, resolved=resolved, line=line)
+    name = f"T{key[:2]}{path}{line}{resolved}{number}"
+    made = talk(name, number, path, body, resolved=resolved, line=line)
     assert made is not None
     return made
 
@@ -84,7 +91,7 @@ DIFF = Diff(LINES, frozenset({"a.py", "b.py"}))
 
 
 def outline_of(planned: Plan) -> dict[str, int]:
-    parts = ("inline", "apart", "known", "settled", "carried", "gone")
+    parts = ("inline", "apart", "known", "settled", "carried", "gone", "twice")
     return {part: len(getattr(planned, part)) for part in parts if getattr(planned, part)}
 
 
@@ -99,7 +106,7 @@ def outline_of(planned: Plan) -> dict[str, int]:
         ([said(A, gone=True)], {"inline": 1, "gone": 1}),  # of the old one, its conversation is still open
         ([said(A, "b.py")], {"inline": 1, "carried": 1}),  # the same code elsewhere
         ([said(A, "left.py")], {"known": 1}),  # renamed, as far as can be told
-        ([said(A, line=2), said(A, line=2)], {"known": 1}),  # two publishers at once
+        ([said(A, line=2, number=2), said(A, line=2)], {"known": 1, "twice": 1}),  # two publishers at once
     ],
 )
 def test_a_finding_is_said_once(talks: list[Talk], outcome: dict[str, int]) -> None:

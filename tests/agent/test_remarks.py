@@ -23,7 +23,7 @@ from review_agent.agent.models import (
     Verdict,
     VerdictWord,
 )
-from review_agent.agent.publication import Placing, Plan, Spot
+from review_agent.agent.publication import Closing, Placing, Plan, Spot
 from review_agent.agent.remarks import LIMIT, farewell, remark, summary
 
 KEY = "ab" * 16
@@ -77,7 +77,9 @@ def test_a_comment_holds_our_structure_and_ends_with_its_name(parser, found: Fin
 @given(found=FINDINGS, text=HOSTILE)
 def test_a_summary_holds_our_structure(parser, found: Finding, text: str) -> None:
     made = report(found, summary=text, files=(FileResult(text, FileStatus.FAILED, text),))
-    body = summary(made, Plan((), (found,), (), (), (), ()), refused=[found], unresolved=1, checkpoint=MARK)
+    body = summary(
+        made, Plan((), (found,), (), (), (), ()), refused=[found], closing=Closing(denied=1), checkpoint=MARK
+    )
     assert checkpoint_of(body) == MARK
     rest = body.split("\n", 2)[2]
     assert kinds(parser.parse(rest)) <= OURS - {"html_block"}
@@ -101,7 +103,7 @@ def test_nothing_is_longer_than_github_takes() -> None:
     assert key_of(gone) == KEY
     many = [finding(line=n, title="很长" * 400) for n in range(1, 400)]
     body = summary(
-        report(*many), Plan((), tuple(many), (), (), (), ()), refused=[], unresolved=0, checkpoint=MARK
+        report(*many), Plan((), tuple(many), (), (), (), ()), refused=[], closing=Closing(), checkpoint=MARK
     )
     assert LIMIT - 3000 < len(body) <= GITHUB_LIMIT
     assert is_summary(body)

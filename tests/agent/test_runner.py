@@ -73,7 +73,7 @@ def test_outputs_are_lines_of_ours(tmp_path: Path) -> None:
 
 def test_no_runner_no_files(tmp_path: Path) -> None:
     write_outputs({}, [("a", 1)])
-    assert not add_summary({}, "x")
+    assert not add_summary({}, "x", "cut")
     assert not is_runner({"GITHUB_ACTIONS": "1"})
     with pytest.raises(UsageError):
         write_outputs({"GITHUB_OUTPUT": str(tmp_path)}, [("a", 1)])
@@ -81,10 +81,12 @@ def test_no_runner_no_files(tmp_path: Path) -> None:
 
 def test_a_summary_is_cut_between_characters(tmp_path: Path) -> None:
     file = tmp_path / "step"
-    assert add_summary({"GITHUB_STEP_SUMMARY": str(file)}, "汉" * MAX_SUMMARY)
+    assert add_summary({"GITHUB_STEP_SUMMARY": str(file)}, "汉" * MAX_SUMMARY, "cut")
     data = file.read_bytes()
     assert len(data) <= MAX_SUMMARY + 1
-    assert set(data.decode()) == {"汉", "\n"}
+    head, rest = data[:9].decode(), data[9:].decode()
+    assert head == "**cut**\n\n"
+    assert set(rest) == {"汉", "\n"}
 
 
 def test_a_sentence_of_ours_is_one_command() -> None:
